@@ -1,0 +1,86 @@
+//! Budgets of a task, checked where an intent is journaled: before the money is spent.
+//!
+//! What calls in flight may still cost is reserved with their intent, so parallel calls can't
+//! pass a limit together. A call that is already journaled is never refused afterwards.
+
+use crate::step::StepState;
+use crate::task::TaskRecord;
+
+/// Limits of one task; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    pub micro_usd: Option<u64>,
+    pub tokens: Option<u64>,
+    pub steps: Option<u64>,
+    pub time_ms: Option<u64>,
+}
+
+/// What a new call would take at most, as far as one can tell before it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    pub tokens: u64,
+    pub micro_usd: u64,
+}
+
+/// The limit that a call would pass, as a sentence for the agent's owner.
+#[must_use]
+pub fn exceeded(
+    record: &TaskRecord,
+    limits: &Limits,
+    reserve: Reserve,
+    now_ms: i64,
+) -> Option<String> {
+    let in_flight = record
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::InFlight);
+    let (held_tokens, held_micro_usd) = in_flight.fold((0_u64, 0_u64), |(tokens, usd), step| {
+        (
+            tokens.saturating_add(step.reserved_tokens),
+            usd.saturating_add(step.reserved_micro_usd),
+        )
+    });
+    let task = &record.task;
+    if let Some(limit) = limits.steps
+        && record.steps.len() as u64 >= limit
+    {
+        return Some(format!("the task's budget of {limit} steps is used up"));
+    }
+    // With nothing in flight the estimate alone must not refuse the last affordable call: only
+    // what is spent, and what others hold, counts against a call of unknown size.
+    if let Some(limit) = limits.tokens {
+        let spent = task.usage.total().saturating_add(held_tokens);
+        if spent >= limit || spent.saturating_add(reserve.tokens) > limit {
+            return Some(format!(
+                "the task's budget of {limit} tokens would be passed: {spent} are spent or reserved and this call needs about {}",
+                reserve.tokens
+            ));
+        }
+    }
+    if let Some(limit) = limits.micro_usd {
+        let spent = task.cost.micro_usd.saturating_add(held_micro_usd);
+        if spent >= limit || spent.saturating_add(reserve.micro_usd) > limit {
+            return Some(format!(
+                "the task's budget of {} US dollars would be passed: {} are spent or reserved and this call may cost {}",
+                dollars(limit),
+                dollars(spent),
+                dollars(reserve.micro_usd)
+            ));
+        }
+    }
+    if let Some(limit) = limits.time_ms {
+        let spent = u64::try_from(now_ms - task.created_ms).unwrap_or(0);
+        if spent >= limit {
+            return Some(format!(
+                "the task's budget of {} seconds is used up",
+                limit / 1000
+            ));
+        }
+    }
+    None
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for a person to read")]
+fn dollars(micro_usd: u64) -> String {
+    format!("{:.4}", micro_usd as f64 / 1e6)
+}

@@ -1,0 +1,1 @@
+//! Restart by exit class (DESIGN section 7).

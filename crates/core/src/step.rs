@@ -1,0 +1,341 @@
+//! Steps and how a request finds its step: the heart of replay.
+//!
+//! The k-th request of one match key takes the k-th step of that key by intent order. Order
+//! across keys means nothing, so faithful parallel branches replay in any order. In doubt the
+//! answer is repeated, never the effect. Pure: who asks, what connections live and what time it
+//! is come in as arguments.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::StepMark;
+use crate::usage::{Cost, Usage};
+
+/// A 32-byte keyed digest. No unsalted digest of content ever stands in an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Digest(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in &self.0[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepKind {
+    Model,
+    Tool,
+    /// A tool that runs inside the agent, declared through `MAINSTAY_STEP_URL`.
+    Local,
+}
+
+/// What a call does outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    Pure,
+    Keyed,
+    Queryable,
+    Opaque,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepState {
+    /// Sent by a hub that is alive.
+    InFlight,
+    Finished,
+    Failed,
+    /// Sent by a hub or over a connection that is gone.
+    Unknown,
+    /// A person gave leave to send it again.
+    Released,
+    /// Never sent; a live call held because it may be a second of something done.
+    Held,
+}
+
+/// Where a recorded answer lies: the entry's sequence (payload `answer`), and its shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerRef {
+    pub seq: u64,
+    pub status: u16,
+    pub content_type: String,
+    /// A broken stream: reset, not ended.
+    pub broken: bool,
+    pub is_error: bool,
+}
+
+/// One journaled call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    pub n: u32,
+    pub id: String,
+    pub kind: StepKind,
+    pub name: String,
+    pub key: Digest,
+    pub masked: Option<Digest>,
+    pub effect: Effect,
+    pub state: StepState,
+    /// The attempt that first asked for it.
+    pub attempt: u32,
+    /// The attempt under which it was last sent.
+    pub sent_in: u32,
+    /// The hub incarnation that sent it last.
+    pub incarnation: u64,
+    pub proposed_by: Option<u32>,
+    /// Entry that journaled the intent (payload `request`).
+    pub intent_seq: u64,
+    pub intended_ms: i64,
+    pub ended_ms: Option<i64>,
+    pub answer: Option<AnswerRef>,
+    /// How often it was sent again with nobody knowing whether the first arrived.
+    pub repeated: u32,
+    pub usage: Usage,
+    pub cost: Cost,
+    pub model: Option<String>,
+    pub marks: Vec<Digest>,
+    pub proposals: Vec<Digest>,
+    pub reserved_tokens: u64,
+    pub reserved_micro_usd: u64,
+    /// The attempt that `mark` speaks of; another attempt has no mark yet.
+    pub mark_attempt: u32,
+    pub mark: StepMark,
+    /// It reached some attempt whole, once.
+    pub ever_delivered: bool,
+    /// The highest step number when this one failed: a later intent than that went past it.
+    pub failed_frontier: u32,
+}
+
+impl Step {
+    /// This attempt's mark; blank when the mark speaks of another attempt.
+    #[must_use]
+    pub fn mark_in(&self, attempt: u32) -> StepMark {
+        if self.mark_attempt == attempt {
+            self.mark
+        } else {
+            StepMark {
+                n: self.n,
+                ..StepMark::default()
+            }
+        }
+    }
+}
+
+/// One request, as far as matching is concerned.
+#[derive(Clone)]
+pub struct Ask<'a> {
+    pub attempt: u32,
+    pub key: Digest,
+    pub masked: Option<Digest>,
+    /// The SDK says that this is a retry of its own.
+    pub retry: bool,
+    /// Has a live connection of this attempt waiting for it.
+    pub live: &'a dyn Fn(u32) -> bool,
+}
+
+/// Which step a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The recorded answer, or a recorded failure that the agent already went past.
+    Replay(u32),
+    /// In flight: wait with the others.
+    Join(u32),
+    /// A definite failure: try again under the same step.
+    Retry(u32),
+    /// Nobody knows whether it arrived: by class.
+    Unknown(u32),
+    /// A person gave leave to send it.
+    Released(u32),
+    /// Waits for a person already.
+    Held(u32),
+    /// None has this key: a new step.
+    New,
+}
+
+/// Finds the step for a request. See the module's text and DESIGN section 7.
+#[must_use]
+pub fn find(steps: &[Step], ask: &Ask<'_>) -> Match {
+    // The exact body first; the masked one only if no step has it.
+    let exact: Vec<&Step> = steps.iter().filter(|step| step.key == ask.key).collect();
+    let candidates = if exact.is_empty() {
+        masked_candidates(steps, ask)
+    } else {
+        exact
+    };
+
+    let used = |step: &&&Step| step.mark_in(ask.attempt).used;
+    let owed = |step: &&&Step| {
+        let mark = step.mark_in(ask.attempt);
+        mark.used && (!mark.delivered || retriable(steps, step))
+    };
+    let unattended = candidates
+        .iter()
+        .filter(owed)
+        .find(|step| !(ask.live)(step.n));
+    if let Some(step) = unattended {
+        return serve(steps, step);
+    }
+    if ask.retry
+        && let Some(step) = candidates.iter().find(owed)
+    {
+        return serve(steps, step);
+    }
+    match candidates.iter().find(|step| !used(step)) {
+        Some(step) => serve(steps, step),
+        None => Match::New,
+    }
+}
+
+fn masked_candidates<'a>(steps: &'a [Step], ask: &Ask<'_>) -> Vec<&'a Step> {
+    // A body without times has no masked form; it can still equal another's masked form only if
+    // that one had times, so both sides need one.
+    let Some(masked) = ask.masked else {
+        return Vec::new();
+    };
+    steps
+        .iter()
+        .filter(|step| step.masked == Some(masked))
+        .collect()
+}
+
+fn serve(steps: &[Step], step: &Step) -> Match {
+    match step.state {
+        StepState::InFlight => Match::Join(step.n),
+        StepState::Finished => Match::Replay(step.n),
+        StepState::Failed if retriable(steps, step) => Match::Retry(step.n),
+        StepState::Failed => Match::Replay(step.n),
+        StepState::Unknown => Match::Unknown(step.n),
+        StepState::Released => Match::Released(step.n),
+        StepState::Held => Match::Held(step.n),
+    }
+}
+
+/// A failed call is tried again under its step, unless the attempt that got the failure went on
+/// to a later step: then the failure is part of history and is replayed.
+fn retriable(steps: &[Step], failed: &Step) -> bool {
+    failed.state == StepState::Failed
+        && !steps.iter().any(|later| {
+            // Steps intended before the failure arrived are parallel branches, not a going on.
+            failed.ever_delivered
+                && later.n > failed.failed_frontier
+                && later.attempt == failed.sent_in
+        })
+}
+
+/// What a request that contains earlier answers says about steps: each such answer's step and the
+/// tool steps it proposed are used, and every step delivered before that step's intent is passed.
+#[must_use]
+pub fn implied_marks(steps: &[Step], attempt: u32, answers: &[Digest]) -> Vec<StepMark> {
+    let mut newest = None;
+    let mut changed: Vec<StepMark> = Vec::new();
+    for step in steps
+        .iter()
+        .filter(|step| step.state == StepState::Finished)
+    {
+        let own = step.marks.iter().any(|mark| answers.contains(mark));
+        let proposed = step.proposed_by.is_some_and(|n| {
+            steps
+                .iter()
+                .any(|model| model.n == n && model.marks.iter().any(|mark| answers.contains(mark)))
+        });
+        if own {
+            newest = newest.max(Some(step.n));
+        }
+        let mark = step.mark_in(attempt);
+        if (own || proposed) && !(mark.used && mark.delivered) {
+            let replayed = mark.replayed || step.sent_in < attempt;
+            changed.push(StepMark {
+                used: true,
+                delivered: true,
+                replayed,
+                ..mark
+            });
+        }
+    }
+    let Some(newest) = newest else { return changed };
+    for step in steps
+        .iter()
+        .filter(|step| step.n < newest && step.ever_delivered)
+    {
+        let mark = step.mark_in(attempt);
+        if !mark.used && !mark.passed && !changed.iter().any(|known| known.n == step.n) {
+            changed.push(StepMark {
+                passed: true,
+                ..mark
+            });
+        }
+    }
+    changed
+}
+
+/// The first finished step of an earlier attempt that this attempt neither used nor passed.
+#[must_use]
+pub fn diverged_at(steps: &[Step], attempt: u32) -> Option<u32> {
+    steps
+        .iter()
+        .filter(|step| step.state == StepState::Finished && step.attempt < attempt)
+        .find(|step| {
+            let mark = step.mark_in(attempt);
+            !mark.used && !mark.passed
+        })
+        .map(|step| step.n)
+}
+
+/// The step that proposed a tool call of this key and isn't yet linked to one, newest first.
+#[must_use]
+pub fn proposer(steps: &[Step], key: Digest) -> Option<u32> {
+    steps
+        .iter()
+        .rev()
+        .filter(|model| model.kind == StepKind::Model && model.state == StepState::Finished)
+        .find(|model| {
+            let proposed = model
+                .proposals
+                .iter()
+                .filter(|proposal| **proposal == key)
+                .count();
+            let linked = steps
+                .iter()
+                .filter(|step| step.proposed_by == Some(model.n) && step.key == key)
+                .count();
+            proposed > linked
+        })
+        .map(|model| model.n)
+}
+
+/// A live call to a non-pure tool must be held when no replayed answer proposed it and a finished
+/// call to the same tool is neither used nor passed: it may be that call, worded differently.
+#[must_use]
+pub fn suspicious(
+    steps: &[Step],
+    attempt: u32,
+    name: &str,
+    effect: Effect,
+    proposed_by: Option<u32>,
+) -> Option<u32> {
+    if effect == Effect::Pure {
+        return None;
+    }
+    let by_replay = proposed_by
+        .and_then(|n| steps.iter().find(|step| step.n == n))
+        .is_some_and(|model| model.mark_in(attempt).replayed);
+    if by_replay {
+        return None;
+    }
+    steps
+        .iter()
+        .filter(|step| step.kind != StepKind::Model && step.name == name && step.attempt < attempt)
+        .filter(|step| step.state == StepState::Finished)
+        .find(|step| {
+            let mark = step.mark_in(attempt);
+            !mark.used && !mark.passed
+        })
+        .map(|step| step.n)
+}

@@ -1,0 +1,654 @@
+//! A task: one unit of work with A2A's states, its attempts and its lease.
+//!
+//! `apply` is the only way a task changes, and it sees events only, so the state after a restart
+//! is the state before it. Reasons (`interrupted`, `poison` …) qualify a state, they are none.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::step::{AnswerRef, Step, StepState};
+use crate::usage::{Cost, Usage};
+
+/// A2A's task states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    Submitted,
+    Working,
+    InputRequired,
+    AuthRequired,
+    Completed,
+    Failed,
+    Canceled,
+    Rejected,
+}
+
+impl TaskState {
+    /// No event changes it but a retry.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Canceled | Self::Rejected
+        )
+    }
+
+    /// Waits for a person.
+    #[must_use]
+    pub fn is_parked(self) -> bool {
+        matches!(self, Self::InputRequired | Self::AuthRequired)
+    }
+
+    /// A2A's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Working => "working",
+            Self::InputRequired => "input-required",
+            Self::AuthRequired => "auth-required",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Why a task is in its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// A step's outcome is unknown and only a person can say.
+    Question,
+    /// A live call may be a second of something done.
+    Divergence,
+    /// The Agent is gone, or a restore parked everything open.
+    Interrupted,
+    /// Two attempts in a row ended alike with nothing done between.
+    Poison,
+    /// Every credential was refused.
+    Credential,
+    Budget,
+    Deadline,
+    Policy,
+    /// Too many attempts ended by crashes of their own.
+    Attempts,
+    /// Memory ran out repeatedly.
+    Memory,
+    /// The agent said so (exit 78).
+    Agent,
+}
+
+impl Reason {
+    /// The word in a task's JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Question => "question",
+            Self::Divergence => "divergence",
+            Self::Interrupted => "interrupted",
+            Self::Poison => "poison",
+            Self::Credential => "credential",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::Policy => "policy",
+            Self::Attempts => "attempts",
+            Self::Memory => "memory",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// The task and step that called an agent as a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parent {
+    pub task: String,
+    pub step: String,
+}
+
+/// What a person says about a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ResumeAs {
+    /// It happened; its result may be given.
+    Done,
+    /// Send it (again).
+    Repeat,
+    /// The step fails; the agent gets an error as its answer.
+    Fail,
+}
+
+/// Why an attempt's process ended, as the restart policy sees it (DESIGN section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitClass {
+    Done,
+    /// Exit 78: fails the task for good.
+    Final,
+    Crash,
+    /// SIGKILL without a memory event or an act of ours.
+    Killed,
+    /// After a call that a hub's death, an upgrade or a provider's failure broke.
+    CutOff,
+    Memory,
+    /// It could not be started.
+    Configuration,
+    Asked,
+    /// Shim, keeper or machine went away under it.
+    Lost,
+}
+
+impl ExitClass {
+    /// Counts against `restart.maxAttempts` and for poison.
+    #[must_use]
+    pub fn is_own_fault(self) -> bool {
+        matches!(self, Self::Crash | Self::Memory | Self::Configuration)
+    }
+
+    /// The label in metrics and views.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Final => "final",
+            Self::Crash => "crash",
+            Self::Killed => "killed",
+            Self::CutOff => "cut-off",
+            Self::Memory => "memory",
+            Self::Configuration => "configuration",
+            Self::Asked => "asked",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    pub class: ExitClass,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+/// One process's hold on a task. The attempt number is the fencing epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    pub attempt: u32,
+    pub instance: String,
+    pub started_ms: i64,
+}
+
+/// A call that budget or policy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    pub attempt: u32,
+    pub code: String,
+    pub message: String,
+}
+
+/// A task without its steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    pub id: String,
+    pub agent: String,
+    pub session: String,
+    pub state: TaskState,
+    pub reason: Option<Reason>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+    /// The step a person is asked about.
+    pub asked_step: Option<u32>,
+    pub parent: Option<Parent>,
+    pub ambient: bool,
+    pub deadline_ms: Option<i64>,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+    /// Entry of the submission: payloads `input` and `key`.
+    pub input_seq: u64,
+    /// Entry of the completion: payload `output`.
+    pub output_seq: Option<u64>,
+    pub output_type: Option<String>,
+    /// Pinned by the first attempt.
+    pub generation: Option<u64>,
+    /// The last attempt's number; also the fencing epoch.
+    pub attempt: u32,
+    pub lease: Option<Lease>,
+    /// Attempts ended by a fault of their own since the last retry.
+    pub faults: u32,
+    /// The class of the last attempt if it was such a fault and no step finished live since.
+    pub fault_class: Option<ExitClass>,
+    /// A call of this attempt was broken by the hub's death or a provider: its exit is no crash.
+    pub cut_off: Option<u32>,
+    pub last_exit: Option<Exit>,
+    /// A refusal that stands: the task fails with it if the attempt that got it fails.
+    pub refused: Option<Refused>,
+    pub diverged_at: Option<u32>,
+    pub repeated: u32,
+    pub usage: Usage,
+    pub cost: Cost,
+    /// Delivered to the attempt that ended the task, and how many of those came from the journal.
+    pub delivered: u32,
+    pub replayed: u32,
+}
+
+/// A task with its steps in intent order; `steps[i].n == i + 1`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRecord {
+    pub task: Task,
+    pub steps: Vec<Step>,
+}
+
+impl TaskRecord {
+    /// The step of that number.
+    #[must_use]
+    pub fn step(&self, n: u32) -> Option<&Step> {
+        self.steps.get((n as usize).checked_sub(1)?)
+    }
+
+    /// Steps delivered to the current attempt, and those of them that came from the journal.
+    #[must_use]
+    pub fn counts(&self) -> (u32, u32) {
+        let marks = self
+            .steps
+            .iter()
+            .map(|step| step.mark_in(self.task.attempt));
+        marks.fold((0, 0), |(delivered, replayed), mark| {
+            (
+                delivered + u32::from(mark.delivered),
+                replayed + u32::from(mark.delivered && mark.replayed),
+            )
+        })
+    }
+}
+
+/// Makes the record of a submission. `None` if the event is another.
+#[must_use]
+pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecord> {
+    let Event::TaskSubmitted {
+        agent,
+        session,
+        deadline_ms,
+        parent,
+        ambient,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let task = Task {
+        id: id.to_owned(),
+        agent: agent.clone(),
+        session: session.clone(),
+        state: if *ambient {
+            TaskState::Working
+        } else {
+            TaskState::Submitted
+        },
+        reason: None,
+        error_code: None,
+        error_message: None,
+        asked_step: None,
+        parent: parent.clone(),
+        ambient: *ambient,
+        deadline_ms: *deadline_ms,
+        created_ms: at_ms,
+        updated_ms: at_ms,
+        input_seq: seq,
+        output_seq: None,
+        output_type: None,
+        generation: None,
+        attempt: 0,
+        lease: None,
+        faults: 0,
+        fault_class: None,
+        cut_off: None,
+        last_exit: None,
+        refused: None,
+        diverged_at: None,
+        repeated: 0,
+        usage: Usage::default(),
+        cost: Cost::default(),
+        delivered: 0,
+        replayed: 0,
+    };
+    Some(TaskRecord {
+        task,
+        steps: Vec::new(),
+    })
+}
+
+/// Applies one event. Returns the number of the step it changed, if it changed just one; a
+/// `StepsMarked` changes those it names.
+pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
+    record.task.updated_ms = at_ms;
+    match event {
+        Event::TaskSubmitted { .. } | Event::Noted { .. } => {}
+        Event::CallRefused {
+            attempt,
+            code,
+            message,
+        } => {
+            record.task.refused = Some(Refused {
+                attempt: *attempt,
+                code: code.clone(),
+                message: message.clone(),
+            });
+        }
+        Event::AttemptStarted {
+            attempt,
+            instance,
+            generation,
+        } => {
+            let task = &mut record.task;
+            task.state = TaskState::Working;
+            task.reason = None;
+            task.attempt = *attempt;
+            task.generation.get_or_insert(*generation);
+            task.lease = Some(Lease {
+                attempt: *attempt,
+                instance: instance.clone(),
+                started_ms: at_ms,
+            });
+        }
+        Event::AttemptEnded { attempt, exit } => attempt_ended(&mut record.task, *attempt, exit),
+        Event::StepIntended { .. } => step_intended(record, seq, at_ms, event),
+        Event::StepRepeated {
+            n,
+            attempt,
+            incarnation,
+            doubtful,
+        } => {
+            if *doubtful {
+                record.task.repeated += 1;
+            }
+            if let Some(step) = step_mut(record, *n) {
+                step.state = StepState::InFlight;
+                step.sent_in = *attempt;
+                step.incarnation = *incarnation;
+                step.repeated += u32::from(*doubtful);
+            }
+        }
+        Event::StepFinished { .. } => step_finished(record, seq, at_ms, event),
+        Event::StepFailed {
+            n,
+            status,
+            content_type,
+            broken,
+            usage,
+            cost,
+        } => {
+            record.task.usage.add(usage);
+            record.task.cost.add(cost);
+            let frontier = record.steps.last().map_or(0, |step| step.n);
+            if let Some(step) = step_mut(record, *n) {
+                step.state = StepState::Failed;
+                step.ended_ms = Some(at_ms);
+                step.failed_frontier = frontier;
+                step.usage.add(usage);
+                step.cost.add(cost);
+                step.answer = Some(AnswerRef {
+                    seq,
+                    status: *status,
+                    content_type: content_type.clone(),
+                    broken: *broken,
+                    is_error: true,
+                });
+            }
+        }
+        Event::StepUnknown { n } => {
+            let attempt = record.task.attempt;
+            record.task.cut_off = Some(attempt);
+            if let Some(step) = step_mut(record, *n) {
+                step.state = StepState::Unknown;
+            }
+        }
+        Event::StepHeld { n } => {
+            if let Some(step) = step_mut(record, *n) {
+                step.state = StepState::Held;
+            }
+        }
+        Event::StepsMarked { attempt, marks } => {
+            for mark in marks {
+                if let Some(step) = step_mut(record, mark.n) {
+                    step.mark_attempt = *attempt;
+                    step.mark = *mark;
+                    step.ever_delivered |= mark.delivered;
+                }
+            }
+        }
+        Event::TaskParked {
+            reason,
+            step,
+            message,
+        } => parked(record, *reason, *step, message),
+        Event::StepResolved {
+            n,
+            how,
+            status,
+            content_type,
+        } => {
+            if let Some(step) = step_mut(record, *n) {
+                step.ended_ms = Some(at_ms);
+                step.state = match how {
+                    ResumeAs::Repeat => StepState::Released,
+                    ResumeAs::Done | ResumeAs::Fail => StepState::Finished,
+                };
+                if *how != ResumeAs::Repeat {
+                    step.answer = Some(AnswerRef {
+                        seq,
+                        status: *status,
+                        content_type: content_type.clone(),
+                        broken: false,
+                        is_error: *how == ResumeAs::Fail,
+                    });
+                }
+            }
+        }
+        Event::TaskResumed => {
+            let task = &mut record.task;
+            task.state = TaskState::Working;
+            task.reason = None;
+            task.asked_step = None;
+            task.error_code = None;
+            task.error_message = None;
+        }
+        Event::TaskRetried => retried(&mut record.task),
+        Event::TaskCompleted {
+            content_type,
+            diverged_at,
+        } => {
+            ended(record, TaskState::Completed, *diverged_at);
+            record.task.output_seq = Some(seq);
+            record.task.output_type = Some(content_type.clone());
+        }
+        Event::TaskFailed {
+            code,
+            message,
+            diverged_at,
+        } => {
+            ended(record, TaskState::Failed, *diverged_at);
+            record.task.error_code = Some(code.clone());
+            record.task.error_message = Some(message.clone());
+            record.task.reason = reason_of(code);
+        }
+        Event::TaskCanceled => ended(record, TaskState::Canceled, None),
+    }
+}
+
+fn reason_of(code: &str) -> Option<Reason> {
+    match code {
+        "budget" => Some(Reason::Budget),
+        "deadline" => Some(Reason::Deadline),
+        "policy" => Some(Reason::Policy),
+        "attempts" => Some(Reason::Attempts),
+        "agent" => Some(Reason::Agent),
+        _ => None,
+    }
+}
+
+fn step_mut(record: &mut TaskRecord, n: u32) -> Option<&mut Step> {
+    record.steps.get_mut((n as usize).checked_sub(1)?)
+}
+
+fn attempt_ended(task: &mut Task, attempt: u32, exit: &Exit) {
+    if task
+        .lease
+        .as_ref()
+        .is_some_and(|lease| lease.attempt == attempt)
+    {
+        task.lease = None;
+    }
+    task.last_exit = Some(exit.clone());
+    if exit.class.is_own_fault() {
+        task.faults += 1;
+        task.fault_class = Some(exit.class);
+    } else if !matches!(
+        exit.class,
+        ExitClass::Killed | ExitClass::CutOff | ExitClass::Lost
+    ) {
+        task.fault_class = None;
+    }
+}
+
+fn step_intended(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
+    let Event::StepIntended {
+        n,
+        id,
+        kind,
+        name,
+        key,
+        masked,
+        effect,
+        attempt,
+        incarnation,
+        proposed_by,
+        reserved_tokens,
+        reserved_micro_usd,
+    } = event
+    else {
+        return;
+    };
+    record.steps.push(Step {
+        n: *n,
+        id: id.clone(),
+        kind: *kind,
+        name: name.clone(),
+        key: *key,
+        masked: *masked,
+        effect: *effect,
+        state: StepState::InFlight,
+        attempt: *attempt,
+        sent_in: *attempt,
+        incarnation: *incarnation,
+        proposed_by: *proposed_by,
+        intent_seq: seq,
+        intended_ms: at_ms,
+        ended_ms: None,
+        answer: None,
+        repeated: 0,
+        usage: Usage::default(),
+        cost: Cost::default(),
+        model: None,
+        marks: Vec::new(),
+        proposals: Vec::new(),
+        reserved_tokens: *reserved_tokens,
+        reserved_micro_usd: *reserved_micro_usd,
+        mark_attempt: *attempt,
+        mark: crate::event::StepMark {
+            n: *n,
+            used: true,
+            ..Default::default()
+        },
+        ever_delivered: false,
+        failed_frontier: 0,
+    });
+}
+
+fn step_finished(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
+    let Event::StepFinished {
+        n,
+        status,
+        content_type,
+        usage,
+        cost,
+        model,
+        marks,
+        proposals,
+        is_error,
+        ..
+    } = event
+    else {
+        return;
+    };
+    record.task.usage.add(usage);
+    record.task.cost.add(cost);
+    // Something was really done: the same end next time is no repetition of this one.
+    record.task.fault_class = None;
+    if let Some(step) = step_mut(record, *n) {
+        step.state = StepState::Finished;
+        step.ended_ms = Some(at_ms);
+        step.usage.add(usage);
+        step.cost.add(cost);
+        step.model.clone_from(model);
+        step.marks.clone_from(marks);
+        step.proposals.clone_from(proposals);
+        step.answer = Some(AnswerRef {
+            seq,
+            status: *status,
+            content_type: content_type.clone(),
+            broken: false,
+            is_error: *is_error,
+        });
+    }
+}
+
+fn parked(record: &mut TaskRecord, reason: Reason, step: Option<u32>, message: &str) {
+    let task = &mut record.task;
+    task.state = if reason == Reason::Credential {
+        TaskState::AuthRequired
+    } else {
+        TaskState::InputRequired
+    };
+    task.reason = Some(reason);
+    task.asked_step = step;
+    task.error_code = Some(reason.word().to_owned());
+    task.error_message = Some(message.to_owned());
+    // Revoked at once: the process ends soon, its token is worthless now.
+    task.lease = None;
+}
+
+fn retried(task: &mut Task) {
+    task.state = TaskState::Submitted;
+    task.reason = None;
+    task.asked_step = None;
+    task.error_code = None;
+    task.error_message = None;
+    task.generation = None;
+    task.faults = 0;
+    task.fault_class = None;
+    task.lease = None;
+    task.output_seq = None;
+    task.output_type = None;
+    task.diverged_at = None;
+    task.refused = None;
+}
+
+fn ended(record: &mut TaskRecord, state: TaskState, diverged_at: Option<u32>) {
+    let (delivered, replayed) = record.counts();
+    let task = &mut record.task;
+    task.state = state;
+    task.reason = None;
+    task.asked_step = None;
+    task.error_code = None;
+    task.error_message = None;
+    task.lease = None;
+    task.delivered = delivered;
+    task.replayed = replayed;
+    task.diverged_at = diverged_at;
+}
