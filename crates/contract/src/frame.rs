@@ -56,6 +56,13 @@ impl Decoder {
             .map_err(FrameError::Decode)
     }
 
+    /// The bytes after the last message, for a connection that goes on without frames.
+    #[must_use]
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.start);
+        self.buffer
+    }
+
     fn next_body(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let available = &self.buffer[self.start..];
         let Some(prefix) = available.first_chunk::<4>() else {
@@ -97,6 +104,16 @@ mod tests {
             }
             assert_eq!(seen, ["first", "second"], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_follows_the_last_message_is_handed_on() {
+        let mut decoder = Decoder::default();
+        let mut bytes = encode(&"hello").unwrap();
+        bytes.extend(b"raw line\n");
+        decoder.push(&bytes);
+        assert_eq!(decoder.next::<String>().unwrap().unwrap(), "hello");
+        assert_eq!(decoder.into_rest(), b"raw line\n");
     }
 
     #[test]

@@ -53,9 +53,16 @@ pub enum ToShim {
     /// Hub: the log has this exit; its spooled record may go.
     #[serde(rename_all = "camelCase")]
     Acknowledge { record: u64 },
-    /// Hub: marks for the restart policy (`core::restart`).
+    /// Hub: marks for the restart policy (`core::restart`). `hold`: start nothing until it is
+    /// lifted. `productive`: a step was finished live, which resets the back-off. `idle`: no task
+    /// waits for a service, so its back-off may be long.
     #[serde(rename_all = "camelCase")]
-    Marks { hold: bool, productive: bool },
+    Marks {
+        hold: bool,
+        productive: bool,
+        #[serde(default)]
+        idle: bool,
+    },
     /// Keeper: how to start the child under this generation. The keeper alone sends it.
     #[serde(rename_all = "camelCase")]
     Spec { generation: u64, spec: Box<Spec> },
@@ -112,6 +119,9 @@ pub enum FromShim {
     /// A service became ready or stopped being so (not spooled: state, not a fact).
     #[serde(rename_all = "camelCase")]
     Service { state: Option<ServiceState> },
+    /// To the keeper: what the last child's start really put in force.
+    #[serde(rename_all = "camelCase")]
+    Enforced { user: bool, landlock: bool },
 }
 
 /// A running attempt of an `exec` task.
@@ -213,4 +223,10 @@ pub struct Spec {
     pub gateway_port: u16,
     /// For a service: where it listens, probed for readiness when it writes no ready byte.
     pub service_port: Option<u16>,
+    /// Directories that the child's user must reach although one above them is closed to it.
+    #[serde(default)]
+    pub reach: Vec<String>,
+    /// Each attempt finds `home` and `tmp` empty (an `exec` without a volume).
+    #[serde(default)]
+    pub fresh_scratch: bool,
 }
