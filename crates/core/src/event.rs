@@ -221,3 +221,34 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_survives_cbor_and_json() {
+        let event = Event::StepIntended {
+            n: 1,
+            id: "id".into(),
+            kind: StepKind::Model,
+            name: "gpt".into(),
+            key: Digest([7; 32]),
+            masked: Some(Digest([8; 32])),
+            effect: Effect::Pure,
+            attempt: 1,
+            incarnation: 3,
+            proposed_by: None,
+            reserved_tokens: 5,
+            reserved_micro_usd: 6,
+        };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&event, &mut bytes).unwrap();
+        assert_eq!(
+            ciborium::from_reader::<Event, _>(bytes.as_slice()).unwrap(),
+            event
+        );
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+    }
+}
