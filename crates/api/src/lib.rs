@@ -5,15 +5,30 @@
 
 pub mod agent;
 mod canonical;
+mod check;
 pub mod credential;
 pub mod duration;
+mod file;
 pub mod fleet;
+mod format;
+mod later;
+pub mod manifest;
+mod nearest;
 pub mod problem;
 pub mod prompt_pack;
 pub mod provider;
 pub mod quantity;
+mod resolve;
+pub mod schema;
+pub mod template;
 pub mod tool_registry;
+mod tree;
 pub mod workspace;
+
+pub use fleet::Fleet;
+pub use manifest::{Document, Kind, Object, parse};
+pub use problem::{Problem, Problems};
+pub use resolve::{Facts, RESERVED_ENV, Resolved, resolve};
 
 /// What every manifest begins with.
 pub const API_VERSION: &str = "mainstay.dev/v1alpha1";

@@ -1,6 +1,6 @@
 //! What is wrong with a manifest, and where: data first, one rendering for people.
 //!
-//! Text of the user's goes through `quoted` or `excerpt`, so that a file can't drive the terminal.
+//! Text of the user's goes through `quoted` or the file's excerpt, so that a manifest can't drive the terminal.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,12 +13,38 @@ pub struct Problem {
     pub line: usize,
     /// In characters, from 1; 0 where a whole file is meant.
     pub column: usize,
-    /// The line with a caret below, rendered; empty where a whole file is meant.
+    /// The line and a caret below it, rendered; empty where a whole file is meant.
     pub excerpt: String,
-    /// A sentence without a full stop.
+    /// A fragment without a full stop.
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with a file as a whole.
+    pub fn of_file(path: &str, message: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            line: 0,
+            column: 0,
+            excerpt: String::new(),
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_maybe(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
 }
 
 impl fmt::Display for Problem {
@@ -38,7 +64,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a set, by file and line. Never empty when it is an error.
+/// All that is wrong with a set, in the order of the documents. Never empty when it is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -54,15 +80,20 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A name of the user's, in backticks, safe to print: control characters escaped, cut at 80 characters.
+/// A name of the user's, in backticks, safe to print: without control characters, cut at 80 characters.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '\u{b7}' } else { c })
-        .collect();
+    let mut shown: String = text.chars().take(80).map(printable).collect();
     if text.chars().nth(80).is_some() {
-        shown.push('\u{2026}');
+        shown.push('…');
     }
     format!("`{shown}`")
+}
+
+/// The character, or a stand-in where it could move the cursor or turn the text around.
+pub(crate) fn printable(character: char) -> char {
+    match character {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '·',
+        other if other.is_control() => '·',
+        other => other,
+    }
 }

@@ -1,0 +1,168 @@
+//! Agents: what each runs, with which environment, and within which bounds.
+
+use super::{Resolver, beside, secret_ref};
+use crate::agent::{AgentSpec, RuntimeSpec, ServiceProtocol, TaskBudgetSpec};
+use crate::fleet::{Agent, Runtime, Source, TaskBudget, Volume};
+use crate::manifest::{Kind, Object, Spec};
+use crate::problem::quoted;
+use std::collections::BTreeMap;
+
+/// Environment variables that Mainstay sets itself. Beside these, everything that begins with `MAINSTAY_`.
+pub const RESERVED_ENV: [&str; 12] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "HOME",
+    "LANG",
+    "OPENAI_AGENTS_DISABLE_TRACING",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "PATH",
+    "PORT",
+    "PYTHONHASHSEED",
+    "TMPDIR",
+    "TZ",
+];
+
+impl Resolver<'_> {
+    pub(super) fn agents(&mut self) {
+        for object in self.of_kind(Kind::Agent) {
+            let Spec::Agent(spec) = &object.spec else {
+                continue;
+            };
+            let agent = self.agent(object, spec);
+            self.fleet.agents.insert(agent.name.clone(), agent);
+        }
+    }
+
+    fn agent(&mut self, object: &Object, spec: &AgentSpec) -> Agent {
+        let runtime = self.runtime(object, &spec.runtime);
+        if spec.models.is_empty() && runtime == Runtime::Builtin {
+            let message = "`spec.models` is missing: the builtin runtime needs a model";
+            self.hinted(
+                object,
+                "spec.models",
+                message,
+                "write `models: [provider/model]`",
+            );
+        }
+        let (instructions, prompt) = self.instructions(object, spec);
+        if runtime != Runtime::Builtin && (spec.instructions.is_some() || prompt.is_some()) {
+            let field = if prompt.is_some() {
+                "spec.prompt"
+            } else {
+                "spec.instructions"
+            };
+            self.warning(
+                object,
+                field,
+                format!("`{field}` has no effect: only the builtin runtime reads it"),
+            );
+        }
+        self.environment(object, "spec.env", spec.env.keys());
+        self.environment(object, "spec.secretEnv", spec.secret_env.keys());
+        for name in spec
+            .secret_env
+            .keys()
+            .filter(|name| spec.env.contains_key(*name))
+        {
+            let message = format!("{} is in env and in secretEnv", quoted(name));
+            self.problem(object, &format!("spec.secretEnv.{name}"), message);
+        }
+        Agent {
+            name: object.name().to_owned(),
+            labels: object.metadata.labels.clone(),
+            models: self.model_refs(object, "spec.models", &spec.models),
+            model_facts: BTreeMap::new(),
+            instructions,
+            prompt,
+            tools: self.agent_tools(object, &spec.tools),
+            runtime,
+            source: spec.source.as_ref().map(|path| Source {
+                path: beside(object, path),
+                hash: None,
+            }),
+            env: spec.env.clone(),
+            secret_env: spec
+                .secret_env
+                .iter()
+                .map(|(name, secret)| (name.clone(), secret_ref(&secret.secret_ref)))
+                .collect(),
+            replicas: spec.replicas,
+            concurrency: spec.concurrency,
+            queue_max: spec.queue.max,
+            volume: spec.volume.as_ref().map(|volume| Volume {
+                size_bytes: volume.size.bytes,
+            }),
+            max_attempts: spec.restart.max_attempts,
+            grace_ms: spec.restart.grace.ms,
+            on_divergence: spec.replay.on_divergence,
+            mask: spec.replay.mask.clone(),
+            budget: self.budget(object, &spec.budget.task),
+        }
+    }
+
+    /// The schema has seen to it that at most one is written.
+    fn runtime(&mut self, object: &Object, spec: &RuntimeSpec) -> Runtime {
+        if let Some(exec) = &spec.exec {
+            return Runtime::Exec {
+                command: exec.command.clone(),
+            };
+        }
+        let Some(service) = &spec.service else {
+            return Runtime::Builtin;
+        };
+        if service.port.is_some() && service.protocol == ServiceProtocol::Attach {
+            let message = "`spec.runtime.service.port` has no meaning for protocol attach: the service dials in";
+            self.hinted(
+                object,
+                "spec.runtime.service.port",
+                message,
+                "write `protocol: http` or `protocol: openai`",
+            );
+        }
+        Runtime::Service {
+            command: service.command.clone(),
+            protocol: service.protocol,
+            port: service.port,
+        }
+    }
+
+    /// Names that can't be set, for agents and for MCP servers.
+    pub(super) fn environment<'n>(
+        &mut self,
+        object: &Object,
+        field: &str,
+        names: impl Iterator<Item = &'n String>,
+    ) {
+        for name in names {
+            let field = format!("{field}.{name}");
+            let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if name.is_empty() || !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
+                self.problem(
+                    object,
+                    &field,
+                    format!("{} is no name of an environment variable", quoted(name)),
+                );
+            } else if name.starts_with("MAINSTAY_") || RESERVED_ENV.contains(&name.as_str()) {
+                self.problem(
+                    object,
+                    &field,
+                    format!("{} is set by Mainstay and can't be changed", quoted(name)),
+                );
+            }
+        }
+    }
+
+    fn budget(&mut self, object: &Object, spec: &TaskBudgetSpec) -> TaskBudget {
+        if spec.usd.is_some_and(|usd| usd <= 0.0) {
+            let field = "spec.budget.task.usd";
+            self.problem(object, field, format!("`{field}` must be more than 0"));
+        }
+        TaskBudget {
+            usd: spec.usd,
+            tokens: spec.tokens,
+            steps: spec.steps,
+            time_ms: spec.time.map(|time| time.ms),
+        }
+    }
+}

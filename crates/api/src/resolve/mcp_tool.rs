@@ -1,0 +1,108 @@
+//! MCP servers in a registry.
+
+use super::tool::Written;
+use super::{Resolver, credential, listed};
+use crate::fleet::{Effect, ToolKind};
+use crate::nearest::did_you_mean;
+use crate::problem::quoted;
+use crate::tool_registry::McpSpec;
+use std::collections::BTreeSet;
+
+impl Resolver<'_> {
+    pub(super) fn mcp_tool(&mut self, tool: &Written<'_>, mcp: &McpSpec) -> ToolKind {
+        let spec = tool.spec;
+        self.refuse(
+            tool,
+            "inputSchema",
+            spec.input_schema.is_some(),
+            "an MCP server brings its tools' schemas",
+        );
+        self.refuse(
+            tool,
+            "readBack",
+            spec.read_back.is_some(),
+            "only http tools are read back",
+        );
+        self.mcp_effects(tool);
+        if spec.key.as_ref().is_some_and(|key| key.header.is_some()) {
+            self.tool_problem(
+                tool,
+                "key.header",
+                "a call to an MCP server has no headers of its own: write `argument`",
+            );
+        }
+        match (&mcp.url, &mcp.command) {
+            (Some(url), _) => {
+                self.refuse(
+                    tool,
+                    "mcp.env",
+                    !mcp.env.is_empty(),
+                    "only a server that Mainstay starts has an environment",
+                );
+                let credential = mcp
+                    .credential
+                    .as_ref()
+                    .and_then(|spec| credential(spec, tool.object));
+                ToolKind::McpHttp {
+                    url: url.clone(),
+                    credential,
+                }
+            }
+            (None, command) => {
+                self.refuse(
+                    tool,
+                    "mcp.credential",
+                    mcp.credential.is_some(),
+                    "it is sent with `url` only",
+                );
+                self.environment(tool.object, &tool.field("mcp.env"), mcp.env.keys());
+                ToolKind::McpStdio {
+                    command: command.clone().unwrap_or_default(),
+                    env: mcp.env.clone(),
+                }
+            }
+        }
+    }
+
+    fn mcp_effects(&mut self, tool: &Written<'_>) {
+        let spec = tool.spec;
+        let named = spec
+            .effects
+            .iter()
+            .map(|(name, effect)| (format!("effects.{name}"), *effect));
+        let default = spec.effect.map(|effect| ("effect".to_owned(), effect));
+        for (field, _) in named
+            .chain(default)
+            .filter(|(_, effect)| *effect == Effect::Queryable)
+        {
+            self.tool_problem(
+                tool,
+                &field,
+                "a call to an MCP server can't be read back, so it can't be queryable",
+            );
+        }
+        let Some(allow) = &spec.allow else { return };
+        let mut seen = BTreeSet::new();
+        for (index, name) in allow.iter().enumerate() {
+            if !seen.insert(name) {
+                self.tool_problem(
+                    tool,
+                    &format!("allow[{index}]"),
+                    format!("{} is written twice", quoted(name)),
+                );
+            }
+        }
+        for name in spec.effects.keys().filter(|name| !allow.contains(name)) {
+            let names = || allow.iter().map(String::as_str);
+            let hint = did_you_mean(name, names())
+                .unwrap_or_else(|| format!("allowed: {}", listed(names())));
+            let field = tool.field(&format!("effects.{name}"));
+            self.hinted(
+                tool.object,
+                &field,
+                format!("tool {} is not allowed, so it has no effect", quoted(name)),
+                hint,
+            );
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Providers: their type and address, what their models cost, and where a failed call goes.
+
+use super::{Resolver, beside, credential};
+use crate::fleet::{Limits, ModelFacts, ModelRef, Price, Provider, ProviderKind};
+use crate::manifest::{Kind, Object, Spec};
+use crate::problem::quoted;
+use crate::provider::{ModelSpec, PriceSpec, ProviderSpec};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+impl Resolver<'_> {
+    pub(super) fn providers(&mut self) {
+        for object in self.of_kind(Kind::Provider) {
+            let Spec::Provider(spec) = &object.spec else {
+                continue;
+            };
+            match self.provider(object, spec) {
+                Some(provider) => {
+                    drop(self.fleet.providers.insert(provider.name.clone(), provider))
+                }
+                None => self.set_aside(object),
+            }
+        }
+        for object in self.of_kind(Kind::Provider) {
+            self.fallback_circle(object);
+        }
+    }
+
+    fn provider(&mut self, object: &Object, spec: &ProviderSpec) -> Option<Provider> {
+        let Some(kind) = spec.kind.or_else(|| kind_by_name(object.name())) else {
+            let message = format!(
+                "`spec.type` is missing, and {} is not the name of a type",
+                quoted(object.name())
+            );
+            self.hinted(
+                object,
+                "metadata.name",
+                message,
+                "write `type: openai`, `type: anthropic` or `type: script`",
+            );
+            return None;
+        };
+        let limits = &spec.limits;
+        Some(Provider {
+            name: object.name().to_owned(),
+            kind,
+            base_url: self.base_url(object, spec, kind),
+            credential: spec
+                .credential
+                .as_ref()
+                .and_then(|spec| credential(spec, object)),
+            models: self.models(object, spec, kind),
+            limits: Limits {
+                concurrency: limits.concurrency,
+                requests_per_minute: limits.requests_per_minute,
+                tokens_per_minute: limits.tokens_per_minute,
+                timeout_ms: limits.timeout.ms,
+            },
+            fallback: self.model_refs(object, "spec.fallback", &spec.fallback),
+            script: self.script(object, spec, kind),
+        })
+    }
+
+    fn base_url(&mut self, object: &Object, spec: &ProviderSpec, kind: ProviderKind) -> String {
+        let default = match kind {
+            ProviderKind::Openai => "https://api.openai.com/v1",
+            ProviderKind::Anthropic => "https://api.anthropic.com",
+            ProviderKind::Script => {
+                for field in ["baseUrl", "credential"] {
+                    let written = if field == "baseUrl" {
+                        spec.base_url.is_some()
+                    } else {
+                        spec.credential.is_some()
+                    };
+                    if written {
+                        self.warning(
+                            object,
+                            &format!("spec.{field}"),
+                            format!("`spec.{field}` has no effect for type script"),
+                        );
+                    }
+                }
+                return String::new();
+            }
+        };
+        let url = spec.base_url.as_deref().unwrap_or(default);
+        if url.contains('?') {
+            self.problem(
+                object,
+                "spec.baseUrl",
+                "`spec.baseUrl` has a query; paths are put after it",
+            );
+        }
+        url.trim_end_matches('/').to_owned()
+    }
+
+    fn script(
+        &mut self,
+        object: &Object,
+        spec: &ProviderSpec,
+        kind: ProviderKind,
+    ) -> Option<String> {
+        match (&spec.script, kind) {
+            (None, ProviderKind::Script) => {
+                self.hinted(
+                    object,
+                    "spec",
+                    "`spec.script` is missing",
+                    "type script plays `script: {file: transcript.yaml}`",
+                );
+                None
+            }
+            (Some(_), ProviderKind::Openai | ProviderKind::Anthropic) => {
+                let message = format!(
+                    "`spec.script` is for type script, but the type is {}",
+                    kind.name()
+                );
+                self.problem(object, "spec.script", message);
+                None
+            }
+            (Some(script), ProviderKind::Script) => {
+                let path = beside(object, &script.file);
+                let read = (self.facts.read)(Path::new(&path));
+                read.map_err(|reason| {
+                    self.problem(
+                        object,
+                        "spec.script.file",
+                        format!("{} can't be read: {reason}", quoted(&path)),
+                    );
+                })
+                .ok()
+            }
+            (None, _) => None,
+        }
+    }
+
+    fn models(
+        &mut self,
+        object: &Object,
+        spec: &ProviderSpec,
+        kind: ProviderKind,
+    ) -> BTreeMap<String, ModelFacts> {
+        let mut models = BTreeMap::new();
+        for (index, model) in spec.models.iter().enumerate() {
+            let field = format!("spec.models[{index}]");
+            let facts = self.model(object, &format!("{field}.price"), model, kind);
+            if models.insert(model.name.clone(), facts).is_some() {
+                let message = format!("model {} is written twice", quoted(&model.name));
+                self.problem(object, &format!("{field}.name"), message);
+            }
+        }
+        models
+    }
+
+    fn model(
+        &mut self,
+        object: &Object,
+        price_field: &str,
+        model: &ModelSpec,
+        kind: ProviderKind,
+    ) -> ModelFacts {
+        let known = (self.facts.model)(kind.name(), &model.name).unwrap_or_default();
+        let price = match &model.price {
+            None => known.price,
+            Some(written) => {
+                let price = merged(written, known.price.as_ref());
+                if price.is_none() {
+                    let message =
+                        "the price stays unknown: it needs both input and output".to_owned();
+                    self.warning(object, price_field, message);
+                }
+                price
+            }
+        };
+        ModelFacts {
+            price,
+            context: model.context.or(known.context),
+        }
+    }
+
+    /// Reads `provider/model` references; those that can't be read or lead nowhere are reported and left out.
+    pub(super) fn model_refs(
+        &mut self,
+        object: &Object,
+        field: &str,
+        texts: &[String],
+    ) -> Vec<ModelRef> {
+        let mut refs: Vec<ModelRef> = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            let Some(reference) = ModelRef::parse(text) else {
+                let hint = match self.of_kind(Kind::Provider).first() {
+                    Some(provider) => format!(
+                        "for instance `{}/{}`",
+                        provider.name(),
+                        text.trim_matches('/')
+                    ),
+                    None => "write provider/model".to_owned(),
+                };
+                self.hinted(
+                    object,
+                    &field,
+                    format!("{} is not of the form provider/model", quoted(text)),
+                    hint,
+                );
+                continue;
+            };
+            if !self
+                .objects
+                .contains_key(&(Kind::Provider, reference.provider.as_str()))
+            {
+                self.missing(object, &field, Kind::Provider, &reference.provider);
+            } else if refs.contains(&reference) {
+                self.problem(object, &field, format!("{} is written twice", quoted(text)));
+            } else {
+                refs.push(reference);
+            }
+        }
+        refs
+    }
+
+    /// Reports a fallback that leads back to its own provider. The one that is first by name reports for the circle.
+    fn fallback_circle(&mut self, object: &Object) {
+        let providers = &self.fleet.providers;
+        let next = |name: &str| {
+            let fallback = providers
+                .get(name)
+                .map(|provider| provider.fallback.as_slice())
+                .unwrap_or_default();
+            fallback
+                .iter()
+                .map(|reference| reference.provider.clone())
+                .collect()
+        };
+        let Some(circle) = super::circle::circle(object.name(), &next) else {
+            return;
+        };
+        let position = providers.get(object.name()).and_then(|provider| {
+            provider
+                .fallback
+                .iter()
+                .position(|reference| Some(&reference.provider) == circle.get(1))
+        });
+        let field = format!("spec.fallback[{}]", position.unwrap_or(0));
+        let message = format!(
+            "the fallback leads back to its own provider: {}",
+            circle.join(" → ")
+        );
+        self.problem(object, &field, message);
+    }
+
+    /// Fills in what is known about every model that an agent may reach, fallbacks included.
+    pub(super) fn model_facts(&mut self) {
+        let agents: Vec<(String, Vec<ModelRef>)> = self
+            .fleet
+            .agents
+            .values()
+            .map(|agent| (agent.name.clone(), self.reachable(&agent.models)))
+            .collect();
+        for (name, refs) in agents {
+            let facts: BTreeMap<String, ModelFacts> = refs
+                .iter()
+                .map(|reference| (reference.to_string(), self.facts_of(reference)))
+                .collect();
+            if let Some(agent) = self.fleet.agents.get_mut(&name) {
+                agent.model_facts = facts;
+            }
+        }
+    }
+
+    /// The models themselves, then what their providers fall back to, and so on.
+    fn reachable(&self, models: &[ModelRef]) -> Vec<ModelRef> {
+        let mut reached = models.to_vec();
+        let mut seen: BTreeSet<ModelRef> = reached.iter().cloned().collect();
+        let mut next = 0;
+        while let Some(reference) = reached.get(next) {
+            let fallback = self
+                .fleet
+                .providers
+                .get(&reference.provider)
+                .map(|provider| provider.fallback.clone());
+            reached.extend(
+                fallback
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|reference| seen.insert(reference.clone())),
+            );
+            next += 1;
+        }
+        reached
+    }
+
+    fn facts_of(&mut self, reference: &ModelRef) -> ModelFacts {
+        let Some(provider) = self.fleet.providers.get_mut(&reference.provider) else {
+            return ModelFacts::default();
+        };
+        let kind = provider.kind;
+        let model = provider.models.entry(reference.model.clone());
+        model
+            .or_insert_with(|| {
+                (self.facts.model)(kind.name(), &reference.model).unwrap_or_default()
+            })
+            .clone()
+    }
+}
+
+fn kind_by_name(name: &str) -> Option<ProviderKind> {
+    [
+        ProviderKind::Openai,
+        ProviderKind::Anthropic,
+        ProviderKind::Script,
+    ]
+    .into_iter()
+    .find(|kind| kind.name() == name)
+}
+
+/// What is written, over what is known. Half a price is no price: the other half would count as zero.
+fn merged(written: &PriceSpec, known: Option<&Price>) -> Option<Price> {
+    Some(Price {
+        input: written.input.or(known.map(|known| known.input))?,
+        output: written.output.or(known.map(|known| known.output))?,
+        cache_read: written
+            .cache_read
+            .or(known.and_then(|known| known.cache_read)),
+        cache_write: written
+            .cache_write
+            .or(known.and_then(|known| known.cache_write)),
+    })
+}

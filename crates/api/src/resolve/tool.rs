@@ -1,0 +1,195 @@
+//! Tool registries: what every kind of tool has, and the tools that are agents.
+
+use super::Resolver;
+use crate::fleet::{Effect, KeyPlace, Tool, ToolKind};
+use crate::manifest::{Kind, Object, Spec};
+use crate::problem::quoted;
+use crate::tool_registry::ToolSpec;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+pub(super) const DEFAULT_TIMEOUT_MS: u64 = 60_000;
+/// A task of another agent is many calls, so it gets longer than one.
+const DEFAULT_AGENT_TIMEOUT_MS: u64 = 600_000;
+const DEFAULT_RESULT_BYTES: u64 = 256 << 10;
+
+/// A tool that is being looked at, and where it was written.
+pub(super) struct Written<'a> {
+    pub(super) object: &'a Object,
+    pub(super) spec: &'a ToolSpec,
+    /// `spec.tools[3]`.
+    pub(super) path: String,
+}
+
+impl Written<'_> {
+    pub(super) fn field(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn tools(&mut self) {
+        for object in self.of_kind(Kind::ToolRegistry) {
+            let Spec::ToolRegistry(registry) = &object.spec else {
+                continue;
+            };
+            let mut first: BTreeMap<&str, String> = BTreeMap::new();
+            for (index, spec) in registry.tools.iter().enumerate() {
+                let tool = Written {
+                    object,
+                    spec,
+                    path: format!("spec.tools[{index}]"),
+                };
+                if let Some(place) = first.get(spec.name.as_str()) {
+                    let message = format!(
+                        "tool {} is written twice; the first is at {place}",
+                        quoted(&spec.name)
+                    );
+                    self.tool_problem(&tool, "name", message);
+                    continue;
+                }
+                first.insert(&spec.name, object.place_of(&tool.field("name")));
+                let resolved = self.tool(&tool);
+                self.fleet
+                    .tools
+                    .insert(format!("{}/{}", object.name(), spec.name), resolved);
+            }
+        }
+    }
+
+    fn tool(&mut self, tool: &Written<'a>) -> Tool {
+        let spec = tool.spec;
+        let (kind, input_schema) = if let Some(mcp) = &spec.mcp {
+            (self.mcp_tool(tool, mcp), None)
+        } else if let Some(http) = &spec.http {
+            let schema = self.input_schema(tool);
+            (self.http_tool(tool, http, &schema), Some(schema))
+        } else {
+            (
+                self.agent_tool(tool, spec.agent.as_deref().unwrap_or_default()),
+                Some(agent_schema()),
+            )
+        };
+        if spec.mcp.is_none() && spec.description.trim().is_empty() {
+            self.tool_problem(
+                tool,
+                "description",
+                format!(
+                    "`{}` is missing: the model reads it",
+                    tool.field("description")
+                ),
+            );
+        }
+        let is_agent = spec.agent.is_some();
+        let timeout_ms = if is_agent {
+            DEFAULT_AGENT_TIMEOUT_MS
+        } else {
+            DEFAULT_TIMEOUT_MS
+        };
+        Tool {
+            registry: tool.object.name().to_owned(),
+            name: spec.name.clone(),
+            kind,
+            description: spec.description.clone(),
+            input_schema,
+            effect: if is_agent {
+                Effect::Keyed
+            } else {
+                spec.effect.unwrap_or_default()
+            },
+            key: spec.key.as_ref().and_then(|key| {
+                let header = key.header.clone().map(KeyPlace::Header);
+                header.or_else(|| key.argument.clone().map(KeyPlace::Argument))
+            }),
+            timeout_ms: spec.limits.timeout.map_or(timeout_ms, |timeout| timeout.ms),
+            result_bytes: spec
+                .limits
+                .result
+                .map_or(DEFAULT_RESULT_BYTES, |size| size.bytes),
+            allow: spec.allow.clone(),
+            effects: spec.effects.clone(),
+        }
+    }
+
+    fn agent_tool(&mut self, tool: &Written<'_>, agent: &str) -> ToolKind {
+        if !self.objects.contains_key(&(Kind::Agent, agent)) {
+            self.missing(tool.object, &tool.field("agent"), Kind::Agent, agent);
+        }
+        if tool
+            .spec
+            .effect
+            .is_some_and(|effect| effect != Effect::Keyed)
+        {
+            let message = "an agent as a tool is always keyed: its task's id comes from the step";
+            self.tool_problem(tool, "effect", message);
+        }
+        self.refuse(
+            tool,
+            "key",
+            tool.spec.key.is_some(),
+            "an agent as a tool is keyed by the step's id already",
+        );
+        self.refuse(
+            tool,
+            "inputSchema",
+            tool.spec.input_schema.is_some(),
+            "an agent as a tool takes one text, `input`",
+        );
+        self.refuse(
+            tool,
+            "readBack",
+            tool.spec.read_back.is_some(),
+            "only http tools are read back",
+        );
+        self.refuse_server_fields(tool);
+        ToolKind::Agent {
+            agent: agent.to_owned(),
+        }
+    }
+
+    pub(super) fn refuse_server_fields(&mut self, tool: &Written<'_>) {
+        self.refuse(
+            tool,
+            "allow",
+            tool.spec.allow.is_some(),
+            "only an MCP server has tools of its own",
+        );
+        self.refuse(
+            tool,
+            "effects",
+            !tool.spec.effects.is_empty(),
+            "only an MCP server has tools of its own; write `effect`",
+        );
+    }
+
+    /// Reports a field that has no meaning for this kind of tool.
+    pub(super) fn refuse(&mut self, tool: &Written<'_>, field: &str, written: bool, reason: &str) {
+        if written {
+            self.tool_problem(
+                tool,
+                field,
+                format!("`{}` has no meaning here: {reason}", tool.field(field)),
+            );
+        }
+    }
+
+    pub(super) fn tool_problem(
+        &mut self,
+        tool: &Written<'_>,
+        field: &str,
+        message: impl Into<String>,
+    ) {
+        let problem = tool.object.problem(&tool.field(field), message);
+        self.problems.push(problem);
+    }
+}
+
+/// What the model may say to an agent.
+fn agent_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"input": {"type": "string", "description": "What the agent is asked to do."}},
+        "required": ["input"],
+        "additionalProperties": false,
+    })
+}
