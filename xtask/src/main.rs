@@ -1,1 +1,78 @@
-fn main() {}
+//! Every chore of the repository as a subcommand: `cargo xtask <chore>`.
+//!
+//! A chore here is what a person, CI and a release run, so that there is one way to do each. It
+//! drives `cargo` and a few programs that every Debian has; nothing of Mainstay is linked in, so
+//! that a broken room can't keep its own checks from running.
+
+mod bench;
+mod ci;
+mod dist;
+mod docs;
+mod figures;
+mod metadata;
+mod rooms;
+mod run;
+mod sdk;
+mod soak;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Mainstay's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// What CI runs: formatting, rooms, bans, lints, and all of `test`.
+    Ci,
+    /// Build and run every test, with the official SDKs in a virtual environment of the checkout.
+    Test,
+    /// Check the arrows between rooms and the banned dependencies.
+    Rooms,
+    /// The kill sweeps by the hundred; writes their result into docs/benchmarks.md.
+    Soak {
+        /// Tasks per sweep.
+        #[arg(long, default_value_t = 100)]
+        tasks: u32,
+    },
+    /// Measure, beside the peers that are installed, and write docs/benchmarks.md.
+    Bench {
+        /// Only the sections whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// A static tarball, a .deb, checksums and an SBOM in target/dist.
+    Dist,
+    /// Regenerate docs/reference from the program.
+    Docs,
+}
+
+fn main() -> ExitCode {
+    match chore(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(chore: Chore) -> Result<()> {
+    std::env::set_current_dir(run::root())?;
+    match chore {
+        Chore::Ci => ci::ci(),
+        Chore::Test => test::test(test::Sdks::WhereInstalled),
+        Chore::Rooms => rooms::check(),
+        Chore::Soak { tasks } => soak::soak(tasks),
+        Chore::Bench { only } => bench::bench(only.as_deref()),
+        Chore::Dist => dist::dist(),
+        Chore::Docs => docs::docs(),
+    }
+}

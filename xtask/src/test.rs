@@ -1,0 +1,44 @@
+//! `cargo xtask test`: the second command of the README. It builds the program once, installs the
+//! official SDKs into the checkout, and runs every test of the workspace.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::run::{cargo, run, target_dir};
+use crate::sdk;
+
+/// What to do where Python or Node can't be set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sdks {
+    /// Leave their tests out and say so.
+    WhereInstalled,
+    /// Fail.
+    Required,
+}
+
+/// Runs all tests in the dev profile.
+pub fn test(sdks: Sdks) -> Result<()> {
+    let installed = sdk::install(sdks)?;
+    run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    environment(&mut tests, &installed)?;
+    run(&mut tests)?;
+    for line in &installed.left_out {
+        eprintln!("test: {line}");
+    }
+    Ok(())
+}
+
+/// Tells the tests where the program and the SDKs are.
+pub fn environment(tests: &mut Command, installed: &sdk::Installed) -> Result<()> {
+    tests.env("MAINSTAY_BIN", target_dir()?.join("debug/mainstay"));
+    if let Some(python) = &installed.python {
+        tests.env("MAINSTAY_TEST_PYTHON", python);
+    }
+    if let Some(node) = &installed.node {
+        tests.env("MAINSTAY_TEST_NODE", node);
+    }
+    Ok(())
+}
