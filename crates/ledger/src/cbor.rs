@@ -1,5 +1,5 @@
-//! Deterministic CBOR (RFC 8949 section 4.2.1), as much of it as entries need: integers, byte and text strings, arrays
-//! and null.
+//! Deterministic CBOR (RFC 8949 section 4.2.1), as much of it as entries need: integers, byte and text strings, arrays,
+//! maps and null.
 //!
 //! Written by hand because an entry's bytes are hashed: there must be exactly one encoding of a value, and the reader
 //! must refuse every other one. General CBOR libraries accept what they would not write.
@@ -11,6 +11,7 @@ const NEGATIVE: u8 = 1;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
+const MAP: u8 = 5;
 const NULL: u8 = 0xf6;
 
 /// Why bytes are not the deterministic encoding of what was expected.
@@ -43,6 +44,11 @@ impl Writer {
 
     pub fn array(&mut self, length: usize) -> &mut Writer {
         self.head(ARRAY, length as u64)
+    }
+
+    /// The caller writes `length` keys and values, keys in the order of their encodings.
+    pub fn map(&mut self, length: usize) -> &mut Writer {
+        self.head(MAP, length as u64)
     }
 
     pub fn uint(&mut self, value: u64) -> &mut Writer {
@@ -119,6 +125,11 @@ impl<'a> Reader<'a> {
 
     pub fn array(&mut self) -> Result<u64, CborError> {
         self.expect(ARRAY)
+    }
+
+    /// The caller checks the keys and their order.
+    pub fn map(&mut self) -> Result<u64, CborError> {
+        self.expect(MAP)
     }
 
     pub fn uint(&mut self) -> Result<u64, CborError> {

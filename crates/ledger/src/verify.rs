@@ -43,8 +43,15 @@ pub enum Mismatch {
     HeadOrigin { number: u64, found: String },
     #[error("head {number} at size {size} does not follow: the walk is at size {at}")]
     HeadOutOfPlace { number: u64, size: u64, at: u64 },
-    #[error("head {number} at size {size} does not match the tree")]
-    HeadRoot { number: u64, size: u64 },
+    /// Everything below `good_size` was matched by the head before.
+    #[error(
+        "head {number} at size {size} does not match the tree: entry {good_size} or a later one is not what was signed, or the head isn't"
+    )]
+    HeadRoot {
+        number: u64,
+        size: u64,
+        good_size: u64,
+    },
     #[error("head {number} at size {size} is not signed by the log's key")]
     HeadSignature { number: u64, size: u64 },
 }
@@ -71,6 +78,7 @@ pub struct Summary {
 pub struct Verifier {
     key: PublicKey,
     edge: Edge,
+    good_size: u64,
     authors: HashMap<String, u64>,
     missing: BTreeSet<(u64, String)>,
     payloads: u64,
@@ -83,6 +91,7 @@ impl Verifier {
         Verifier {
             key,
             edge: Edge::default(),
+            good_size: 0,
             authors: HashMap::new(),
             missing: BTreeSet::new(),
             payloads: 0,
@@ -122,7 +131,7 @@ impl Verifier {
     }
 
     /// Takes a head, which must be of the size that the walk has reached.
-    pub fn head(&self, number: u64, signed: &SignedHead) -> Result<(), Mismatch> {
+    pub fn head(&mut self, number: u64, signed: &SignedHead) -> Result<(), Mismatch> {
         let (size, at) = (signed.head.size, self.edge.size());
         if signed.head.origin != self.key.name() {
             return Err(Mismatch::HeadOrigin {
@@ -134,11 +143,16 @@ impl Verifier {
             return Err(Mismatch::HeadOutOfPlace { number, size, at });
         }
         if signed.head.root != self.edge.root() {
-            return Err(Mismatch::HeadRoot { number, size });
+            return Err(Mismatch::HeadRoot {
+                number,
+                size,
+                good_size: self.good_size,
+            });
         }
         if !signed.is_signed_by(&self.key) {
             return Err(Mismatch::HeadSignature { number, size });
         }
+        self.good_size = size;
         Ok(())
     }
 

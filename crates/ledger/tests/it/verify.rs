@@ -24,7 +24,7 @@ fn entry(seq: u64) -> Entry {
         kind: "note.made".to_owned(),
         version: 1,
         subject: "s".to_owned(),
-        author: if seq % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        author: if seq.is_multiple_of(2) { "even" } else { "odd" }.to_owned(),
         author_seq: seq / 2,
         traceparent: None,
         data: Vec::new(),
@@ -68,7 +68,7 @@ fn walked(count: u64) -> (Verifier, Edge) {
 
 #[test]
 fn an_honest_log_passes() {
-    let (verifier, edge) = walked(5);
+    let (mut verifier, edge) = walked(5);
     verifier.head(0, &head_of(&edge, &some_key())).unwrap();
     let summary = verifier.finish().unwrap();
     assert_eq!(
@@ -138,7 +138,7 @@ fn an_entry_in_the_wrong_place_or_of_a_wrong_count_or_with_another_payload_is_na
 
 #[test]
 fn a_head_of_another_log_size_root_or_key_is_named() {
-    let (verifier, edge) = walked(3);
+    let (mut verifier, edge) = walked(3);
     let mut other = edge.clone();
     other.push([0; 32]);
     assert_eq!(
@@ -154,7 +154,11 @@ fn a_head_of_another_log_size_root_or_key_is_named() {
     let forged = SignedHead::sign(forged, &some_key()).unwrap();
     assert_eq!(
         verifier.head(1, &forged),
-        Err(Mismatch::HeadRoot { number: 1, size: 3 })
+        Err(Mismatch::HeadRoot {
+            number: 1,
+            size: 3,
+            good_size: 0
+        })
     );
     let stranger = SigningKey::from_seed(&[8; 32]).unwrap();
     assert_eq!(

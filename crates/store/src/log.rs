@@ -1,0 +1,265 @@
+//! The one writer of a log: opens it, appends batches, and ends at the first commit that fails.
+//!
+//! Opening reads the tree's right edge, the last head and the end of the heads file, never the whole log. It refuses to
+//! go on where the heads file knows of more than the database holds, because the next commit would bury what was lost.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ledger::{Edge, SignedHead, SigningKey, incarnation_of};
+use rusqlite::OptionalExtension;
+
+use crate::append::{self, End, Prepared, Target};
+use crate::batch::{Appended, Batch, Erasure, MAX_ERASURES, NewEntry, RESERVED_KIND_PREFIX};
+use crate::checkpoint::Checkpoints;
+use crate::directory::{self, Lock};
+use crate::error::{OpenError, StoreError};
+use crate::heads::HeadsFile;
+use crate::open;
+use crate::reader::Reader;
+use crate::schema;
+
+/// How to open a log.
+#[derive(Debug)]
+pub struct Options {
+    /// Stands in the log's origin; an existing log must be of this workspace.
+    pub workspace: String,
+    /// Signs the heads; an existing log must be signed by this key.
+    pub key: SigningKey,
+    /// Whether to make a log where there is none.
+    pub create: bool,
+    /// For a new log: the last head, as text, of the log that it is restored or imported from.
+    pub previous_head: Option<String>,
+    /// For a new log: the wall clock.
+    pub now_ms: i64,
+}
+
+/// A log open for appending. It blocks; one thread owns it.
+#[derive(Debug)]
+pub struct Log {
+    dir: PathBuf,
+    reader: Reader,
+    key: SigningKey,
+    heads: HeadsFile,
+    edge: Edge,
+    head_count: u64,
+    last_head: SignedHead,
+    /// Counters of the authors seen since the start.
+    authors: HashMap<String, u64>,
+    healed_heads: u64,
+    has_failed: bool,
+    checkpoints: Checkpoints,
+    _lock: Lock,
+}
+
+impl Log {
+    /// Opens a log, or makes one if `options.create` says so.
+    pub fn open(dir: &Path, options: Options) -> Result<Log, OpenError> {
+        directory::prepare(dir, options.create)?;
+        let lock = directory::lock(dir)?;
+        let reader = open::database(dir, &options)?;
+        let end = open::end(dir, &reader)?;
+        let (heads, healed_heads) = open::heads(dir, &reader, &end)?;
+        let path = directory::database_path(dir);
+        schema::begin_writing(reader.connection())
+            .map_err(|source| OpenError::Database { path, source })?;
+        Ok(Log {
+            dir: dir.to_owned(),
+            reader,
+            key: options.key,
+            heads,
+            edge: end.edge,
+            head_count: end.head_count,
+            last_head: end.last_head,
+            authors: HashMap::new(),
+            healed_heads,
+            has_failed: false,
+            checkpoints: Checkpoints::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Commits a batch: one transaction, one flush, one head. When this returns, the batch is durable.
+    ///
+    /// After an error that [`StoreError::is_fatal`] the log takes nothing more.
+    pub fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
+        if self.has_failed {
+            return Err(StoreError::Failed);
+        }
+        let erasures = sorted(&batch.erasures);
+        let targets = self.check(batch, &erasures)?;
+        let record = (!erasures.is_empty()).then(|| append::erasure_entry(&erasures, batch.now_ms));
+        let entries: Vec<&NewEntry> = batch.entries.iter().chain(&record).collect();
+        let prepared = self.prepare(&entries)?;
+        let started = Instant::now();
+        if let Err(source) = self.commit(&prepared, batch, &targets) {
+            return Err(self.fail(StoreError::Commit(source)));
+        }
+        let commit_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Err(source) = self.heads.append(prepared.head_number, &prepared.head) {
+            return Err(self.fail(StoreError::Heads(source)));
+        }
+        Ok(self.advance(prepared, commit_micros))
+    }
+
+    /// A connection of its own for reading.
+    pub fn reader(&self) -> Result<Reader, OpenError> {
+        Reader::open(&self.dir)
+    }
+
+    /// Reads on the writer's own connection: the last commit's state.
+    pub fn read(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Which life of this log it is, in hex: part of the origin, made anew by a restore or an import.
+    pub fn incarnation(&self) -> &str {
+        incarnation_of(self.reader.origin()).unwrap_or_default()
+    }
+
+    /// Entries in the log.
+    pub fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    pub fn last_head(&self) -> &SignedHead {
+        &self.last_head
+    }
+
+    /// How many heads the start had to add to the heads file. One is what a kill between commit and append leaves;
+    /// more means that the machine lost power, or that someone cut the file.
+    pub fn healed_heads(&self) -> u64 {
+        self.healed_heads
+    }
+
+    /// Whether less than [`crate::RESERVE_BYTES`] are free: then new intents should be refused and results written.
+    pub fn low_space(&self) -> std::io::Result<bool> {
+        directory::is_low_on_space(&self.dir)
+    }
+
+    /// Ends in good order: the heads file is flushed and the WAL moved into the database.
+    pub fn close(self) -> Result<(), StoreError> {
+        if self.has_failed {
+            return Err(StoreError::Failed);
+        }
+        self.heads.sync().map_err(StoreError::Heads)?;
+        Checkpoints::truncate(self.reader.connection()).map_err(StoreError::Commit)?;
+        Ok(())
+    }
+
+    /// What can be refused without touching anything.
+    fn check<'b>(
+        &self,
+        batch: &Batch,
+        erasures: &'b [Erasure],
+    ) -> Result<Vec<Target<'b>>, StoreError> {
+        let refuse = |reason| Err(StoreError::Batch { reason });
+        if batch.entries.is_empty() && erasures.is_empty() {
+            return refuse("it has no entries, and rows follow from entries");
+        }
+        if batch
+            .entries
+            .iter()
+            .any(|entry| entry.kind.starts_with(RESERVED_KIND_PREFIX))
+        {
+            return refuse("kinds that begin with log. are the store's own");
+        }
+        if erasures.len() > MAX_ERASURES {
+            return refuse("it erases too many payloads at once");
+        }
+        erasures
+            .iter()
+            .map(|erasure| self.target(erasure))
+            .collect()
+    }
+
+    fn target<'b>(&self, erasure: &'b Erasure) -> Result<Target<'b>, StoreError> {
+        let missing = StoreError::Batch {
+            reason: "it erases a payload that is not there",
+        };
+        let entry = self.reader.entry(erasure.seq)?;
+        match entry {
+            Some(entry) if self.reader.has_payload(erasure.seq, &erasure.name)? => Ok(Target {
+                erasure,
+                subject: entry.subject,
+            }),
+            _ => Err(missing),
+        }
+    }
+
+    fn prepare<'b>(&self, entries: &[&'b NewEntry]) -> Result<Prepared<'b>, StoreError> {
+        let end = End {
+            edge: &self.edge,
+            head_count: self.head_count,
+            origin: self.reader.origin(),
+            key: &self.key,
+        };
+        Prepared::new(&end, entries, |author| self.counter(author))
+    }
+
+    fn counter(&self, author: &str) -> Result<u64, StoreError> {
+        if let Some(counter) = self.authors.get(author) {
+            return Ok(*counter);
+        }
+        let sql = "SELECT counter FROM author WHERE name = ?1";
+        let mut statement = self.reader.connection().prepare_cached(sql)?;
+        let counter = statement
+            .query_row([author], |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(counter.unwrap_or(0).cast_unsigned())
+    }
+
+    fn commit(
+        &mut self,
+        prepared: &Prepared<'_>,
+        batch: &Batch,
+        targets: &[Target<'_>],
+    ) -> rusqlite::Result<()> {
+        let connection = self.reader.connection();
+        if !targets.is_empty() {
+            connection.pragma_update(None, "secure_delete", true)?;
+        }
+        let transaction = connection.unchecked_transaction()?;
+        prepared.write(&transaction)?;
+        append::erase(&transaction, targets)?;
+        append::write_rows(&transaction, &batch.rows)?;
+        transaction.commit()?;
+        if targets.is_empty() {
+            return self
+                .checkpoints
+                .after_commit(connection, &self.dir, prepared.payload_bytes());
+        }
+        connection.pragma_update(None, "secure_delete", false)?;
+        // The WAL still has what was erased.
+        Checkpoints::truncate(connection)
+    }
+
+    fn fail(&mut self, error: StoreError) -> StoreError {
+        self.has_failed = true;
+        error
+    }
+
+    fn advance(&mut self, prepared: Prepared<'_>, commit_micros: u64) -> Appended {
+        let first_seq = self.edge.size();
+        for (author, counter) in prepared.authors {
+            self.authors.insert(author.to_owned(), counter);
+        }
+        self.edge = prepared.edge;
+        self.head_count = prepared.head_number + 1;
+        self.last_head = prepared.head.clone();
+        Appended {
+            first_seq,
+            size: self.edge.size(),
+            head: prepared.head,
+            commit_micros,
+        }
+    }
+}
+
+fn sorted(erasures: &[Erasure]) -> Vec<Erasure> {
+    let mut erasures = erasures.to_vec();
+    erasures.sort();
+    erasures.dedup();
+    erasures
+}

@@ -1,0 +1,251 @@
+//! Proves that projections follow from entries: folds the whole log again and compares the rows, or puts them in place
+//! of what is stored.
+//!
+//! Projections are never migrated. When the code that makes rows changes, the log is folded again.
+
+use std::error::Error;
+use std::path::Path;
+
+use ledger::Entry;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Rows};
+use thiserror::Error;
+
+use crate::directory::{self, database_path};
+use crate::error::{OpenError, StoreError};
+use crate::open;
+use crate::reader::Reader;
+use crate::row::{self, PROJECTIONS, Projection, Row};
+use crate::schema;
+use crate::verify::{VerifyError, integrity};
+
+const PAGE: usize = 256;
+
+/// The code that applies entries: the same that makes the rows of a [`crate::Batch`].
+pub trait Fold {
+    /// Rows that follow from this entry, given all before it. Payloads are read from `log`; an erased one is `None`.
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        log: &Reader,
+    ) -> Result<Vec<Row>, Box<dyn Error + Send + Sync>>;
+}
+
+/// What to do with the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildMode {
+    /// Compare them with what is stored. Also works beside a running writer.
+    Check,
+    /// Put them in place of what is stored. Nobody may run the log.
+    Write,
+}
+
+/// What was folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    pub entries: u64,
+    pub rows: u64,
+}
+
+/// Why projections could not be rebuilt, or are not what the entries say.
+#[derive(Debug, Error)]
+pub enum RebuildError {
+    #[error("row {key} of table {table} is not what the entries say: column {column} differs")]
+    Differs {
+        table: &'static str,
+        key: String,
+        column: &'static str,
+    },
+    #[error("row {key} of table {table} is missing")]
+    Missing { table: &'static str, key: String },
+    #[error("row {key} of table {table} follows from no entry")]
+    Unexpected { table: &'static str, key: String },
+    #[error("failed to apply entry {seq}")]
+    Fold {
+        seq: u64,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("failed to open the log")]
+    Open(#[from] OpenError),
+    #[error("failed to read the log")]
+    Read(#[from] StoreError),
+    #[error("failed to use the database")]
+    Database(#[from] rusqlite::Error),
+    #[error("structure of the database is damaged")]
+    Structure(#[source] VerifyError),
+}
+
+/// Folds the log in `dir` from its first entry.
+pub fn rebuild(
+    dir: &Path,
+    fold: &mut dyn Fold,
+    mode: RebuildMode,
+) -> Result<Rebuilt, RebuildError> {
+    match mode {
+        RebuildMode::Check => check(dir, fold),
+        RebuildMode::Write => write(dir, fold),
+    }
+}
+
+fn check(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
+    let reader = Reader::open(dir)?;
+    let transaction = reader.connection().unchecked_transaction()?;
+    // An empty name is a temporary file that SQLite unlinks at once: projections may not fit in memory.
+    let beside = Connection::open("")?;
+    beside.pragma_update(None, "journal_mode", "OFF")?;
+    let building = beside.unchecked_transaction()?;
+    schema::create_projections(&beside)?;
+    let entries = replay(&reader, fold, &beside)?;
+    let mut rows = 0;
+    for projection in &PROJECTIONS {
+        rows += compare(projection, reader.connection(), &beside)?;
+    }
+    integrity(reader.connection()).map_err(RebuildError::Structure)?;
+    building.finish()?;
+    transaction.finish()?;
+    Ok(Rebuilt { entries, rows })
+}
+
+fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
+    directory::prepare(dir, false)?;
+    let _lock = directory::lock(dir)?;
+    let path = database_path(dir);
+    let connection = schema::open_writer(&path).map_err(|source| OpenError::Database {
+        path: path.clone(),
+        source,
+    })?;
+    let reader = Reader::new(connection, &path)?;
+    let end = open::end(dir, &reader)?;
+    open::heads(dir, &reader, &end)?;
+    let connection = reader.connection();
+    schema::begin_writing(connection)?;
+    let transaction = connection.unchecked_transaction()?;
+    for projection in &PROJECTIONS {
+        connection.execute_batch(&format!("DELETE FROM {}", projection.table))?;
+    }
+    let entries = replay(&reader, fold, connection)?;
+    let mut rows = 0;
+    for projection in &PROJECTIONS {
+        let sql = format!("SELECT count(*) FROM {}", projection.table);
+        rows += connection
+            .query_row(&sql, [], |row| row.get::<_, i64>(0))?
+            .cast_unsigned();
+    }
+    transaction.commit()?;
+    Ok(Rebuilt { entries, rows })
+}
+
+/// Applies every entry's rows to `target`; returns how many entries there are.
+fn replay(reader: &Reader, fold: &mut dyn Fold, target: &Connection) -> Result<u64, RebuildError> {
+    let mut from = 0;
+    loop {
+        let page = reader.entries(from, PAGE)?;
+        for entry in &page {
+            let seq = entry.seq;
+            let rows = fold
+                .apply(entry, reader)
+                .map_err(|source| RebuildError::Fold { seq, source })?;
+            for changed in &rows {
+                row::apply(target, changed)?;
+            }
+            from = seq + 1;
+        }
+        if page.len() < PAGE {
+            return Ok(from);
+        }
+    }
+}
+
+/// Walks both tables in key order; returns how many rows they share.
+fn compare(
+    projection: &'static Projection,
+    stored: &Connection,
+    built: &Connection,
+) -> Result<u64, RebuildError> {
+    let keys = projection.columns[..projection.key_columns].join(", ");
+    let sql = format!(
+        "SELECT {} FROM {} ORDER BY {keys}",
+        projection.columns.join(", "),
+        projection.table
+    );
+    let (mut stored, mut built) = (stored.prepare(&sql)?, built.prepare(&sql)?);
+    let (mut stored, mut built) = (stored.query([])?, built.query([])?);
+    let mut rows = 0;
+    loop {
+        match (
+            next(&mut stored, projection)?,
+            next(&mut built, projection)?,
+        ) {
+            (None, None) => return Ok(rows),
+            (Some(stored), Some(built)) if stored == built => rows += 1,
+            (stored, built) => return Err(difference(projection, stored, built)),
+        }
+    }
+}
+
+fn next(rows: &mut Rows<'_>, projection: &Projection) -> rusqlite::Result<Option<Vec<Value>>> {
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    (0..projection.columns.len())
+        .map(|column| row.get(column))
+        .collect::<rusqlite::Result<_>>()
+        .map(Some)
+}
+
+/// Names the first difference. Tables are walked in key order, so the smaller key is the one without a partner.
+fn difference(
+    projection: &'static Projection,
+    stored: Option<Vec<Value>>,
+    built: Option<Vec<Value>>,
+) -> RebuildError {
+    let table = projection.table;
+    let key = |row: &[Value]| {
+        row[..projection.key_columns]
+            .iter()
+            .map(shown)
+            .collect::<Vec<_>>()
+    };
+    let text = |row: &[Value]| {
+        key(row)
+            .iter()
+            .map(|(_, text)| text.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    match (stored, built) {
+        (Some(stored), Some(built)) if key(&stored) == key(&built) => {
+            let at = stored
+                .iter()
+                .zip(&built)
+                .position(|(stored, built)| stored != built)
+                .unwrap_or(0);
+            RebuildError::Differs {
+                table,
+                key: text(&stored),
+                column: projection.columns[at],
+            }
+        }
+        (Some(stored), Some(built)) if key(&stored) < key(&built) => RebuildError::Unexpected {
+            table,
+            key: text(&stored),
+        },
+        (_, Some(built)) => RebuildError::Missing {
+            table,
+            key: text(&built),
+        },
+        (stored, None) => RebuildError::Unexpected {
+            table,
+            key: stored.map_or_else(String::new, |row| text(&row)),
+        },
+    }
+}
+
+/// A key's value as SQLite orders it, and as it is shown.
+fn shown(value: &Value) -> (i64, String) {
+    match value {
+        Value::Integer(number) => (*number, number.to_string()),
+        Value::Text(text) => (0, text.clone()),
+        other => (0, format!("{other:?}")),
+    }
+}

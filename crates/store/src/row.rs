@@ -1,0 +1,100 @@
+//! Changes of projection rows, and the list of projections that a rebuild compares.
+//!
+//! Bodies are opaque bytes. Columns beside them exist only to be looked up by.
+
+use rusqlite::Connection;
+
+use crate::session::{self, SessionRow};
+use crate::state::{self, StateRow};
+use crate::step::{self, StepRow};
+use crate::task::{self, TaskRow};
+
+/// One change: a whole row put in its place, or a row taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    Task(TaskRow),
+    Step(StepRow),
+    Session(SessionRow),
+    /// Which task an `Idempotency-Key` made.
+    Idempotency {
+        key: String,
+        task: String,
+    },
+    State(StateRow),
+    Delete(RowKey),
+}
+
+/// Names a row to delete. Deleting what isn't there is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowKey {
+    Task(String),
+    Step { task: String, n: u64 },
+    Session(String),
+    Idempotency(String),
+    State { kind: String, key: String },
+}
+
+/// A projection's table as a rebuild reads it.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    pub(crate) table: &'static str,
+    /// The primary key's columns come first.
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) key_columns: usize,
+}
+
+pub(crate) const PROJECTIONS: [Projection; 5] = [
+    Projection {
+        table: "task",
+        columns: &[
+            "id",
+            "agent",
+            "session",
+            "state",
+            "created_ms",
+            "updated_seq",
+            "body",
+        ],
+        key_columns: 1,
+    },
+    Projection {
+        table: "step",
+        columns: &["task", "n", "body"],
+        key_columns: 2,
+    },
+    Projection {
+        table: "session",
+        columns: &["id", "agent", "body"],
+        key_columns: 1,
+    },
+    Projection {
+        table: "idempotency",
+        columns: &["key", "task"],
+        key_columns: 1,
+    },
+    Projection {
+        table: "state",
+        columns: &["kind", "key", "body"],
+        key_columns: 2,
+    },
+];
+
+/// SQLite's integers are signed; sequences and counters never come near the end of them.
+pub(crate) fn to_sql(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn apply(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
+    match row {
+        Row::Task(row) => task::put(connection, row),
+        Row::Step(row) => step::put(connection, row),
+        Row::Session(row) => session::put(connection, row),
+        Row::Idempotency { key, task } => task::put_idempotency(connection, key, task),
+        Row::State(row) => state::put(connection, row),
+        Row::Delete(RowKey::Task(id)) => task::delete(connection, id),
+        Row::Delete(RowKey::Step { task, n }) => step::delete(connection, task, *n),
+        Row::Delete(RowKey::Session(id)) => session::delete(connection, id),
+        Row::Delete(RowKey::Idempotency(key)) => task::delete_idempotency(connection, key),
+        Row::Delete(RowKey::State { kind, key }) => state::delete(connection, kind, key),
+    }
+}
