@@ -1,0 +1,386 @@
+//! Newline-delimited JSON-RPC over a byte stream, as stdio servers speak it.
+//!
+//! Two tasks own the two halves. The reader never buffers more than one bounded line: a server
+//! that floods is skipped over, a line that is too long costs the call it answers and no other.
+//! Ids start at a random number, because the server may still answer calls of an earlier hub.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::CallError;
+use crate::message::{self, METHOD_NOT_FOUND, Message};
+
+/// The longest line that is read: the largest result that a manifest may allow, escaped.
+const MAX_LINE_BYTES: usize = 40 * 1024 * 1024;
+/// Messages that wait to be written.
+const QUEUE: usize = 64;
+/// How much of an oversize line is searched for the id it answers.
+const ID_WITHIN_BYTES: usize = 256;
+
+type Answer = Result<Value, CallError>;
+
+struct Waiting {
+    answer_tx: oneshot::Sender<Answer>,
+    limit_bytes: usize,
+    /// Set before the first byte is written.
+    began: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    closed: AtomicBool,
+    tool_changes: AtomicU64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        // The map is whole between any two statements.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, id: u64, answer: Answer) {
+        if let Some(waiting) = self.lock().remove(&id) {
+            // The caller may have given up.
+            let _ = waiting.answer_tx.send(answer);
+        }
+    }
+
+    fn close(&self, why: &str) {
+        self.closed.store(true, Ordering::SeqCst);
+        for (_, waiting) in self.lock().drain() {
+            let error = if waiting.began.load(Ordering::SeqCst) {
+                CallError::Unanswered(why.to_owned())
+            } else {
+                CallError::NotSent(why.to_owned())
+            };
+            let _ = waiting.answer_tx.send(Err(error));
+        }
+    }
+}
+
+struct Outgoing {
+    line: Vec<u8>,
+    began: Option<Arc<AtomicBool>>,
+}
+
+impl Outgoing {
+    fn of(message: &Value, began: Option<Arc<AtomicBool>>) -> Self {
+        // serde_json escapes newlines inside strings, so a message is always one line.
+        let mut line = message.to_string().into_bytes();
+        line.push(b'\n');
+        Self { line, began }
+    }
+}
+
+pub(crate) struct Lines {
+    shared: Arc<Shared>,
+    outgoing_tx: mpsc::Sender<Outgoing>,
+    next_id: AtomicU64,
+    tasks: [tokio::task::AbortHandle; 2],
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Lines {
+    pub(crate) fn start(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        early: Vec<u8>,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (outgoing_tx, outgoing_rx) = mpsc::channel(QUEUE);
+        let write = tokio::spawn(write_all(writer, outgoing_rx, shared.clone()));
+        let read = tokio::spawn(read_all(reader, early, shared.clone(), outgoing_tx.clone()));
+        Self {
+            shared,
+            outgoing_tx,
+            // Stays far below 2^53, where some servers' numbers end.
+            next_id: AtomicU64::new(u64::from(rand::random::<u32>()) << 16),
+            tasks: [write.abort_handle(), read.abort_handle()],
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn tool_changes(&self) -> u64 {
+        self.shared.tool_changes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn notify(&self, message: &Value) {
+        let _ = self.outgoing_tx.try_send(Outgoing::of(message, None));
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        params: &Value,
+        timeout: Duration,
+        limit_bytes: usize,
+    ) -> Answer {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let began = Arc::new(AtomicBool::new(false));
+        let (answer_tx, answer_rx) = oneshot::channel();
+        self.shared.lock().insert(
+            id,
+            Waiting {
+                answer_tx,
+                limit_bytes,
+                began: began.clone(),
+            },
+        );
+        let _forget = Forget {
+            shared: &self.shared,
+            id,
+        };
+        if self.is_closed() {
+            return Err(CallError::NotSent("the connection is closed".into()));
+        }
+        let outgoing = Outgoing::of(
+            &message::write_request(id, method, params),
+            Some(began.clone()),
+        );
+        let exchange = async {
+            if self.outgoing_tx.send(outgoing).await.is_err() {
+                return Err(CallError::NotSent("the connection is closed".into()));
+            }
+            answer_rx
+                .await
+                .unwrap_or_else(|_| Err(CallError::Unanswered("the connection closed".into())))
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(_) if !began.load(Ordering::SeqCst) => Err(CallError::NotSent(format!(
+                "it took no message for {} s",
+                timeout.as_secs_f32()
+            ))),
+            Err(_) => {
+                let reason = json!({"requestId": id, "reason": "timed out"});
+                self.notify(&message::write_notification(
+                    "notifications/cancelled",
+                    &reason,
+                ));
+                Err(CallError::Unanswered(format!(
+                    "nothing came within {} s",
+                    timeout.as_secs_f32()
+                )))
+            }
+        }
+    }
+}
+
+/// Takes the call off the list however its future ends.
+struct Forget<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().remove(&self.id);
+    }
+}
+
+async fn write_all(
+    mut writer: impl AsyncWrite + Unpin,
+    mut outgoing_rx: mpsc::Receiver<Outgoing>,
+    shared: Arc<Shared>,
+) {
+    while let Some(outgoing) = outgoing_rx.recv().await {
+        if let Some(began) = &outgoing.began {
+            began.store(true, Ordering::SeqCst);
+        }
+        let written = async {
+            writer.write_all(&outgoing.line).await?;
+            writer.flush().await
+        };
+        if let Err(error) = written.await {
+            shared.close(&error.to_string());
+            return;
+        }
+    }
+}
+
+async fn read_all(
+    mut reader: impl AsyncRead + Unpin,
+    early: Vec<u8>,
+    shared: Arc<Shared>,
+    outgoing_tx: mpsc::Sender<Outgoing>,
+) {
+    let mut splitter = Splitter::default();
+    let mut chunk = vec![0; 64 * 1024];
+    let mut bytes = early;
+    loop {
+        for line in splitter.push(&bytes) {
+            take_line(&line, &shared, &outgoing_tx);
+        }
+        match reader.read(&mut chunk).await {
+            Ok(0) => return shared.close("the server ended the connection"),
+            Ok(count) => bytes = chunk[..count].to_vec(),
+            Err(error) => return shared.close(&error.to_string()),
+        }
+    }
+}
+
+fn take_line(line: &Line, shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) {
+    match line {
+        Line::Whole(bytes) => take_message(bytes, shared, outgoing_tx),
+        Line::TooLong { start } => {
+            if let Some(id) = answered_id(start) {
+                let limit_bytes = shared
+                    .lock()
+                    .get(&id)
+                    .map_or(MAX_LINE_BYTES, |waiting| waiting.limit_bytes);
+                shared.answer(id, Err(CallError::TooLarge { limit_bytes }));
+            }
+        }
+    }
+}
+
+fn take_message(bytes: &[u8], shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) {
+    // What a server prints beside the protocol is no message; many do.
+    match message::read(bytes) {
+        Ok(Message::Response { id, outcome }) => {
+            let Some(id) = id.as_u64() else { return };
+            let limit_bytes = shared.lock().get(&id).map(|waiting| waiting.limit_bytes);
+            let answer = match limit_bytes {
+                Some(limit_bytes) if bytes.len() > limit_bytes => {
+                    Err(CallError::TooLarge { limit_bytes })
+                }
+                _ => outcome.map_err(CallError::Rpc),
+            };
+            shared.answer(id, answer);
+        }
+        Ok(Message::Notification { method }) if method == "notifications/tools/list_changed" => {
+            shared.tool_changes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Message::Request { id, method, .. }) => {
+            let reply = match method.as_str() {
+                "ping" => message::write_result(&id, &json!({})),
+                _ => message::write_error(&id, METHOD_NOT_FOUND, "this client offers nothing"),
+            };
+            // A server that asks faster than it reads gets no answer.
+            let _ = outgoing_tx.try_send(Outgoing::of(&reply, None));
+        }
+        Ok(Message::Notification { .. }) | Err(_) => {}
+    }
+}
+
+/// The id in the beginning of a message that is too long to be read whole.
+fn answered_id(start: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(start);
+    let after = text
+        .split_once("\"id\"")?
+        .1
+        .trim_start()
+        .strip_prefix(':')?
+        .trim_start();
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[derive(Debug, PartialEq)]
+enum Line {
+    Whole(Vec<u8>),
+    TooLong { start: Vec<u8> },
+}
+
+/// Cuts bytes into lines and skips what is too long.
+#[derive(Default)]
+struct Splitter {
+    line: Vec<u8>,
+    skipping: bool,
+}
+
+impl Splitter {
+    fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut parts = bytes.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            if !self.skipping {
+                self.line.extend_from_slice(part);
+                self.skip_if_too_long();
+            }
+            if parts.peek().is_some() {
+                lines.extend(self.end());
+            }
+        }
+        lines
+    }
+
+    fn skip_if_too_long(&mut self) {
+        if self.line.len() > MAX_LINE_BYTES {
+            self.line.truncate(ID_WITHIN_BYTES);
+            self.line.shrink_to_fit();
+            self.skipping = true;
+        }
+    }
+
+    fn end(&mut self) -> Option<Line> {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.skipping) {
+            return Some(Line::TooLong { start: line });
+        }
+        (!line.is_empty()).then_some(Line::Whole(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_and_named_by_its_id() {
+        let mut splitter = Splitter::default();
+        let mut lines = splitter.push(b"{\"jsonrpc\":\"2.0\",\"id\": 77,\"result\":\"");
+        for _ in 0..=MAX_LINE_BYTES / (1 << 20) {
+            lines.extend(splitter.push(&vec![b'x'; 1 << 20]));
+        }
+        assert!(
+            splitter.line.len() <= ID_WITHIN_BYTES,
+            "the rest is not kept"
+        );
+        lines.extend(splitter.push(b"\"}\n{\"next\":1}\n"));
+        assert_eq!(lines.len(), 2);
+        let Line::TooLong { start } = &lines[0] else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(answered_id(start), Some(77));
+        assert_eq!(lines[1], Line::Whole(b"{\"next\":1}".to_vec()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_lines(text in "[a\n]{0,40}", cut in 0_usize..40) {
+            let cut = cut.min(text.len());
+            let whole = Splitter::default().push(text.as_bytes());
+            let mut splitter = Splitter::default();
+            let mut parts = splitter.push(&text.as_bytes()[..cut]);
+            parts.extend(splitter.push(&text.as_bytes()[cut..]));
+            prop_assert_eq!(whole, parts);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let shared = Shared::default();
+            let (outgoing_tx, _outgoing_rx) = mpsc::channel(1);
+            take_message(&bytes, &shared, &outgoing_tx);
+            answered_id(&bytes);
+        }
+    }
+}
