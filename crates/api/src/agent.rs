@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AgentSpec {
     /// provider/model; the first serves when the agent asks for none of them.
-    #[schemars(inner(regex(pattern = "^[^/]+/.+$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = "^[^/]+/.+$")))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
     /// What the agent is told first; not with prompt.

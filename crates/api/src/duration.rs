@@ -100,3 +100,48 @@ impl JsonSchema for Duration {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Duration;
+
+    fn check(text: &str, expect: Option<(u64, &str)>) {
+        let parsed = Duration::parse(text).map(|duration| (duration.ms, duration.to_string()));
+        assert_eq!(
+            parsed,
+            expect.map(|(ms, shown)| (ms, shown.to_owned())),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_duration_is_numbers_with_units_from_large_to_small() {
+        check("30s", Some((30_000, "30s")));
+        check("1h30m", Some((5_400_000, "1h30m")));
+        check("90m", Some((5_400_000, "1h30m")));
+        check("500ms", Some((500, "500ms")));
+        check("1m1ms", Some((60_001, "1m1ms")));
+        check("30d", Some((2_592_000_000, "30d")));
+        check("0s", Some((0, "0s")));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_none() {
+        for text in [
+            "",
+            "30",
+            "s",
+            "30 s",
+            "-1s",
+            "1.5h",
+            "1m1h",
+            "1s1s",
+            "1w",
+            "1\u{e9}",
+            "99999999999999999999s",
+        ] {
+            check(text, None);
+        }
+        check("36601d", None);
+    }
+}

@@ -92,6 +92,7 @@ pub(crate) fn quoted(text: &str) -> String {
 /// The character, or a stand-in where it could move the cursor or turn the text around.
 pub(crate) fn printable(character: char) -> char {
     match character {
+        '\t' => ' ',
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '·',
         other if other.is_control() => '·',
         other => other,

@@ -105,3 +105,48 @@ impl JsonSchema for Quantity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Quantity;
+
+    fn check(text: &str, expect: Option<(u64, &str)>) {
+        let parsed = Quantity::parse(text).map(|quantity| (quantity.bytes, quantity.to_string()));
+        assert_eq!(
+            parsed,
+            expect.map(|(bytes, shown)| (bytes, shown.to_owned())),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_size_is_a_number_with_a_unit_of_kubernetes() {
+        check("256Ki", Some((262_144, "256Ki")));
+        check("5Gi", Some((5_368_709_120, "5Gi")));
+        check("1.5Gi", Some((1_610_612_736, "1536Mi")));
+        check("1M", Some((1_000_000, "1000000")));
+        check("2k", Some((2_000, "2000")));
+        check("1024", Some((1_024, "1Ki")));
+        check("0", Some((0, "0")));
+    }
+
+    #[test]
+    fn what_is_no_size_is_none() {
+        for text in [
+            "",
+            "Ki",
+            "-1",
+            "5GB",
+            "1.Ki",
+            ".5Gi",
+            "0.1",
+            "1e3",
+            "9Ei",
+            "99999Pi",
+            "5 Gi",
+            "9999999999999999999",
+        ] {
+            check(text, None);
+        }
+    }
+}

@@ -51,6 +51,9 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// A set with more problems between its objects is not looked at further.
+const MOST_PROBLEMS: usize = 1000;
+
 /// A set without a problem.
 #[derive(Debug, Clone)]
 pub struct Resolved {
@@ -171,7 +174,7 @@ impl<'a> Resolver<'a> {
 
     /// Reports a reference to an object that isn't there.
     fn missing(&mut self, object: &Object, field: &str, kind: Kind, name: &str) {
-        if self.incomplete || self.broken.contains(&(kind, name.to_owned())) {
+        if self.is_full() || self.incomplete || self.broken.contains(&(kind, name.to_owned())) {
             return;
         }
         let names: Vec<&str> = self.of_kind(kind).into_iter().map(Object::name).collect();
@@ -185,7 +188,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn problem(&mut self, object: &Object, field: &str, message: impl Into<String>) {
-        self.problems.push(object.problem(field, message));
+        if !self.is_full() {
+            self.problems.push(object.problem(field, message));
+        }
     }
 
     fn hinted(
@@ -195,12 +200,21 @@ impl<'a> Resolver<'a> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.problems
-            .push(object.problem(field, message).with_hint(hint));
+        if !self.is_full() {
+            self.problems
+                .push(object.problem(field, message).with_hint(hint));
+        }
     }
 
     fn warning(&mut self, object: &Object, field: &str, message: impl Into<String>) {
-        self.warnings.push(object.problem(field, message));
+        if self.warnings.len() < MOST_PROBLEMS {
+            self.warnings.push(object.problem(field, message));
+        }
+    }
+
+    /// So many problems that one more helps nobody, and only costs time.
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
     }
 
     fn set_aside(&mut self, object: &Object) {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ToolRegistrySpec {
     /// Agents name them as registry/tool.
+    #[schemars(length(max = 1000))]
     pub tools: Vec<ToolSpec>,
 }
 
@@ -62,6 +63,7 @@ pub struct ToolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBackSpec>,
     /// The server's tools that may be called; left out: all.
+    #[schemars(length(max = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// By the server's tool names; what is not named here is opaque.

@@ -1,7 +1,7 @@
 //! Text, numbers and what a schema says about them: types, values to choose from, bounds, formats.
 
 use super::Check;
-use crate::nearest::did_you_mean;
+use crate::nearest::nearest;
 use crate::problem::quoted;
 use crate::tree::{Content, Node};
 use serde_json::{Number, Value};
@@ -13,30 +13,28 @@ impl Check<'_> {
         wanted: &str,
         schema: &Value,
         path: &str,
-    ) -> Value {
+    ) -> Option<Value> {
         let Content::Scalar { text, plain } = &node.content else {
             return self.wrong_type(node, wanted, path);
         };
-        if node.is_null() {
-            return self.wrong_type(node, wanted, path);
-        }
         let value = match wanted {
+            _ if node.is_null() => None,
             "string" => return self.text(node, text, schema, path),
             "integer" if *plain => integer(text),
             "number" if *plain => number(text),
             "boolean" if *plain => text.parse().ok().map(Value::Bool),
             _ => None,
         };
-        let Some(value) = value else {
-            return self.wrong_type(node, wanted, path);
-        };
-        self.bounds(node, &value, schema, path);
-        value
+        match value {
+            Some(value) => self.within_bounds(node, value, schema, path),
+            None => self.wrong_type(node, wanted, path),
+        }
     }
 
-    fn text(&mut self, node: &Node, text: &str, schema: &Value, path: &str) -> Value {
+    fn text(&mut self, node: &Node, text: &str, schema: &Value, path: &str) -> Option<Value> {
         let length = text.chars().count() as u64;
         let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
+        let value = Some(Value::String(text.to_owned()));
         if text.contains('\0') {
             self.problem(node.mark, format!("`{path}` holds a NUL character"));
         } else if bound("minLength").is_some_and(|least| length < least) {
@@ -47,7 +45,7 @@ impl Check<'_> {
                 format!("`{path}` has {length} characters; the most is {most}"),
             );
         } else if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-            self.choice(node, text, values, path);
+            return self.choice(node, text, values, path);
         } else if let Some(format) = schema.get("format").and_then(Value::as_str)
             && let Err(reason) = crate::format::check(format, text, schema)
         {
@@ -55,69 +53,70 @@ impl Check<'_> {
                 node.mark,
                 format!("`{path}` is {}, which {reason}", quoted(text)),
             );
+            return value.filter(|_| !matches!(format, "mainstay-duration" | "mainstay-quantity"));
         }
-        Value::String(text.to_owned())
+        value
     }
 
-    fn choice(&mut self, node: &Node, text: &str, values: &[Value], path: &str) {
+    /// One of the values; a misspelt one is reported and read as what was probably meant.
+    fn choice(&mut self, node: &Node, text: &str, values: &[Value], path: &str) -> Option<Value> {
         let values: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
         if values.contains(&text) {
-            return;
+            return Some(Value::from(text));
         }
         let message = format!(
             "`{path}` is {}, which is none of {}",
             quoted(text),
             values.join(", ")
         );
-        let hint = did_you_mean(text, values);
+        let meant = nearest(text, values);
+        let hint = meant.map(|meant| format!("did you mean `{meant}`?"));
         self.report(self.file.problem(node.mark, message).with_maybe(hint));
+        meant.map(Value::from)
     }
 
-    fn bounds(&mut self, node: &Node, value: &Value, schema: &Value, path: &str) {
-        let bound = |name: &str| schema.get(name).filter(|bound| bound.is_number());
-        let (Some(number), least, most) = (value.as_f64(), bound("minimum"), bound("maximum"))
-        else {
-            return;
-        };
-        let below = least.is_some_and(|least| least.as_f64().is_some_and(|least| number < least));
-        let above = most.is_some_and(|most| most.as_f64().is_some_and(|most| number > most));
-        let range = match (least, most) {
-            (Some(least), Some(most)) => format!("between {} and {}", shown(least), shown(most)),
-            (Some(least), None) => format!("at least {}", shown(least)),
-            (None, most) => format!("at most {}", most.map(shown).unwrap_or_default()),
-        };
-        if below || above {
-            self.problem(
-                node.mark,
-                format!("`{path}` is {value}; it must be {range}"),
-            );
+    fn within_bounds(
+        &mut self,
+        node: &Node,
+        value: Value,
+        schema: &Value,
+        path: &str,
+    ) -> Option<Value> {
+        let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+        let is_u32 = schema.get("format").and_then(Value::as_str) == Some("uint32");
+        let (least, most) = (
+            bound("minimum"),
+            bound("maximum").or(is_u32.then_some(f64::from(u32::MAX))),
+        );
+        let number = value.as_f64()?;
+        if least.is_none_or(|least| number >= least) && most.is_none_or(|most| number <= most) {
+            return Some(value);
         }
+        let range = match (least, most) {
+            (Some(least), Some(most)) => format!("between {least} and {most}"),
+            (Some(least), None) => format!("at least {least}"),
+            (None, most) => format!("at most {}", most.unwrap_or_default()),
+        };
+        self.problem(
+            node.mark,
+            format!("`{path}` is {value}; it must be {range}"),
+        );
+        None
     }
-}
-
-/// Bounds come out of the schema generator as floats or integers; people want to read integers.
-fn shown(bound: &Value) -> String {
-    bound
-        .as_f64()
-        .filter(|number| number.fract() == 0.0)
-        .map_or_else(|| bound.to_string(), |number| format!("{number:.0}"))
 }
 
 fn integer(text: &str) -> Option<Value> {
     // As YAML 1.2 has it: an octal number is 0o17, so 017 is a slip.
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let clean = !digits.is_empty()
-        && digits.bytes().all(|b| b.is_ascii_digit())
-        && (digits == "0" || !digits.starts_with('0'));
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits || (digits.len() > 1 && digits.starts_with('0')) {
+        return None;
+    }
     let text = text.strip_prefix('+').unwrap_or(text);
-    clean
-        .then(|| {
-            text.parse::<u64>()
-                .map(Value::from)
-                .or_else(|_| text.parse::<i64>().map(Value::from))
-                .ok()
-        })
-        .flatten()
+    text.parse::<u64>()
+        .map(Value::from)
+        .or_else(|_| text.parse::<i64>().map(Value::from))
+        .ok()
 }
 
 fn number(text: &str) -> Option<Value> {

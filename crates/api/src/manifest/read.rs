@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(crate) struct Parsed {
     pub(crate) objects: Vec<Object>,
     pub(crate) problems: Vec<Problem>,
-    /// Objects that are there, but broken.
+    /// Objects that are there, but can't be used.
     pub(crate) broken: BTreeSet<(Kind, String)>,
     /// True if some document could not even be recognised, so anything may be missing.
     pub(crate) incomplete: bool,
@@ -95,7 +95,7 @@ impl Parsed {
             }
         };
         let mut check = Check::new(file, kind);
-        let value = check.value(node, kind_schema(kind), "");
+        let value = check.value(node, kind_schema(kind), "").unwrap_or_default();
         let version = node.get("apiVersion").filter(|version| !version.is_null());
         if let Some(version) = version.filter(|version| version.text() != Some(crate::API_VERSION))
         {
@@ -107,23 +107,26 @@ impl Parsed {
             );
             check.problems.push(file.problem(version.mark, message));
         }
-        let name = node
-            .get("metadata")
-            .and_then(|metadata| metadata.get("name"))
-            .and_then(Node::text);
-        if check.problems.is_empty() {
-            match build(file, node.mark, kind, value, &mut check) {
-                Ok(object) => return self.objects.push(object),
-                Err(error) => check
-                    .problems
-                    .push(file.problem(node.mark, format!("this {kind} can't be read: {error}"))),
+        // An object with problems is built, too, if enough of it is right: its references can be checked then.
+        match build(file, node.mark, kind, value, &mut check) {
+            Ok(object) => self.objects.push(object),
+            Err(error) => {
+                if check.problems.is_empty() {
+                    check.problems.push(
+                        file.problem(node.mark, format!("this {kind} can't be read: {error}")),
+                    );
+                }
+                match node
+                    .get("metadata")
+                    .and_then(|metadata| metadata.get("name"))
+                    .and_then(Node::text)
+                {
+                    Some(name) => drop(self.broken.insert((kind, name.to_owned()))),
+                    None => self.incomplete = true,
+                }
             }
         }
         self.problems.append(&mut check.problems);
-        match name {
-            Some(name) => drop(self.broken.insert((kind, name.to_owned()))),
-            None => self.incomplete = true,
-        }
     }
 }
 

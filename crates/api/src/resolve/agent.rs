@@ -7,20 +7,19 @@ use crate::manifest::{Kind, Object, Spec};
 use crate::problem::quoted;
 use std::collections::BTreeMap;
 
-/// Environment variables that Mainstay sets itself. Beside these, everything that begins with `MAINSTAY_`.
-pub const RESERVED_ENV: [&str; 12] = [
+/// Environment variables that Mainstay sets and a manifest can't: the door to the gateway, and what belongs to the
+/// instance. Beside these, everything that begins with `MAINSTAY_`. `PATH`, `LANG` and `TZ` are only defaults: whoever
+/// builds the environment lets the manifest's win.
+pub const RESERVED_ENV: [&str; 9] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
     "HOME",
-    "LANG",
     "OPENAI_AGENTS_DISABLE_TRACING",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
-    "PATH",
     "PORT",
     "PYTHONHASHSEED",
     "TMPDIR",
-    "TZ",
 ];
 
 impl Resolver<'_> {

@@ -117,6 +117,18 @@ impl Resolver<'_> {
             self.missing(object, field, Kind::ToolRegistry, registry);
             return None;
         }
+        if self
+            .broken
+            .contains(&(Kind::ToolRegistry, registry.to_owned()))
+        {
+            return None;
+        }
+        if self
+            .broken
+            .contains(&(Kind::ToolRegistry, registry.to_owned()))
+        {
+            return None;
+        }
         let tools = self.tools_of(registry);
         let names = || tools.iter().map(String::as_str);
         let hint =

@@ -100,7 +100,7 @@ impl Resolver<'_> {
             self.hinted(
                 tool.object,
                 &field,
-                format!("tool {} is not allowed, so it has no effect", quoted(name)),
+                format!("tool {} is not in `allow`", quoted(name)),
                 hint,
             );
         }

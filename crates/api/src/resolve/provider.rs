@@ -190,12 +190,13 @@ impl Resolver<'_> {
             let field = format!("{field}[{index}]");
             let Some(reference) = ModelRef::parse(text) else {
                 let hint = match self.of_kind(Kind::Provider).first() {
-                    Some(provider) => format!(
-                        "for instance `{}/{}`",
-                        provider.name(),
-                        text.trim_matches('/')
-                    ),
-                    None => "write provider/model".to_owned(),
+                    Some(provider) if !text.contains('/') => {
+                        format!(
+                            "for instance {}",
+                            quoted(&format!("{}/{text}", provider.name()))
+                        )
+                    }
+                    _ => "write provider/model".to_owned(),
                 };
                 self.hinted(
                     object,

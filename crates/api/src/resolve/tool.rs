@@ -4,7 +4,7 @@ use super::Resolver;
 use crate::fleet::{Effect, KeyPlace, Tool, ToolKind};
 use crate::manifest::{Kind, Object, Spec};
 use crate::problem::quoted;
-use crate::tool_registry::ToolSpec;
+use crate::tool_registry::{KeySpec, ToolSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -49,66 +49,61 @@ impl<'a> Resolver<'a> {
                     continue;
                 }
                 first.insert(&spec.name, object.place_of(&tool.field("name")));
-                let resolved = self.tool(&tool);
-                self.fleet
-                    .tools
-                    .insert(format!("{}/{}", object.name(), spec.name), resolved);
+                match self.tool(&tool) {
+                    Some(resolved) => {
+                        let name = format!("{}/{}", object.name(), spec.name);
+                        self.fleet.tools.insert(name, resolved);
+                    }
+                    None => self.set_aside(object),
+                }
             }
         }
     }
 
-    fn tool(&mut self, tool: &Written<'a>) -> Tool {
+    /// `None` if it is none of the three; the schema has reported that.
+    fn tool(&mut self, tool: &Written<'a>) -> Option<Tool> {
         let spec = tool.spec;
-        let (kind, input_schema) = if let Some(mcp) = &spec.mcp {
-            (self.mcp_tool(tool, mcp), None)
-        } else if let Some(http) = &spec.http {
-            let schema = self.input_schema(tool);
-            (self.http_tool(tool, http, &schema), Some(schema))
-        } else {
-            (
-                self.agent_tool(tool, spec.agent.as_deref().unwrap_or_default()),
-                Some(agent_schema()),
-            )
-        };
+        let (kind, input_schema) = self.tool_kind(tool)?;
         if spec.mcp.is_none() && spec.description.trim().is_empty() {
-            self.tool_problem(
-                tool,
-                "description",
-                format!(
-                    "`{}` is missing: the model reads it",
-                    tool.field("description")
-                ),
+            let message = format!(
+                "`{}` is missing: the model reads it",
+                tool.field("description")
             );
+            self.tool_problem(tool, "description", message);
         }
-        let is_agent = spec.agent.is_some();
-        let timeout_ms = if is_agent {
-            DEFAULT_AGENT_TIMEOUT_MS
-        } else {
-            DEFAULT_TIMEOUT_MS
+        let (effect, timeout_ms) = match kind {
+            ToolKind::Agent { .. } => (Effect::Keyed, DEFAULT_AGENT_TIMEOUT_MS),
+            _ => (spec.effect.unwrap_or_default(), DEFAULT_TIMEOUT_MS),
         };
-        Tool {
+        let limits = &spec.limits;
+        Some(Tool {
             registry: tool.object.name().to_owned(),
             name: spec.name.clone(),
             kind,
             description: spec.description.clone(),
             input_schema,
-            effect: if is_agent {
-                Effect::Keyed
-            } else {
-                spec.effect.unwrap_or_default()
-            },
-            key: spec.key.as_ref().and_then(|key| {
-                let header = key.header.clone().map(KeyPlace::Header);
-                header.or_else(|| key.argument.clone().map(KeyPlace::Argument))
-            }),
-            timeout_ms: spec.limits.timeout.map_or(timeout_ms, |timeout| timeout.ms),
-            result_bytes: spec
-                .limits
+            effect,
+            key: spec.key.as_ref().and_then(key_place),
+            timeout_ms: limits.timeout.map_or(timeout_ms, |timeout| timeout.ms),
+            result_bytes: limits
                 .result
                 .map_or(DEFAULT_RESULT_BYTES, |size| size.bytes),
             allow: spec.allow.clone(),
             effects: spec.effects.clone(),
+        })
+    }
+
+    fn tool_kind(&mut self, tool: &Written<'a>) -> Option<(ToolKind, Option<Value>)> {
+        let spec = tool.spec;
+        if let Some(mcp) = &spec.mcp {
+            return Some((self.mcp_tool(tool, mcp), None));
         }
+        if let Some(http) = &spec.http {
+            let schema = self.input_schema(tool);
+            return Some((self.http_tool(tool, http, &schema), Some(schema)));
+        }
+        let agent = spec.agent.as_deref()?;
+        Some((self.agent_tool(tool, agent), Some(agent_schema())))
     }
 
     fn agent_tool(&mut self, tool: &Written<'_>, agent: &str) -> ToolKind {
@@ -179,9 +174,13 @@ impl<'a> Resolver<'a> {
         field: &str,
         message: impl Into<String>,
     ) {
-        let problem = tool.object.problem(&tool.field(field), message);
-        self.problems.push(problem);
+        self.problem(tool.object, &tool.field(field), message);
     }
+}
+
+fn key_place(key: &KeySpec) -> Option<KeyPlace> {
+    let header = key.header.clone().map(KeyPlace::Header);
+    header.or_else(|| key.argument.clone().map(KeyPlace::Argument))
 }
 
 /// What the model may say to an agent.
