@@ -3,18 +3,25 @@
 //!
 //! `prepare` does all that can be refused and touches nothing, so that a refused batch leaves no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{
-    Edge, Entry, Head, PayloadDigest, SALT_BYTES, SignedHead, SigningKey, leaf_hash, payload_digest,
+    Edge, Entry, EntryError, Head, PayloadDigest, SALT_BYTES, SignedHead, SigningKey, leaf_hash,
+    payload_digest,
 };
 use rusqlite::{Connection, params};
 
-use crate::batch::{Erasure, KIND_ERASED, NewEntry, OWN_AUTHOR, mac_of_blob_name};
+use crate::batch::{NewEntry, mac_of_blob_name};
 use crate::error::StoreError;
 use crate::row::{self, Row, to_sql};
 
 const META_EDGE: &str = "edge";
+
+/// What the log holds before the batch.
+pub(crate) trait Before {
+    fn counter(&self, author: &str) -> Result<u64, StoreError>;
+    fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError>;
+}
 
 /// Where the log ends before the batch.
 #[derive(Debug)]
@@ -52,22 +59,23 @@ struct PreparedPayload<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// `counter` gives an author's counter before the batch.
     pub(crate) fn new(
         end: &End<'_>,
+        before: &dyn Before,
         entries: &[&'a NewEntry],
-        mut counter: impl FnMut(&str) -> Result<u64, StoreError>,
     ) -> Result<Prepared<'a>, StoreError> {
         let mut edge = end.edge.clone();
         let mut authors = BTreeMap::new();
+        let mut blobs = BTreeSet::new();
         let mut prepared = Vec::with_capacity(entries.len());
         for (index, new) in entries.iter().enumerate() {
             let next = match authors.get(new.author.as_str()) {
                 Some(next) => *next,
-                None => counter(&new.author)?,
+                None => before.counter(&new.author)?,
             };
-            let entry =
-                PreparedEntry::new(new, edge.size(), next).map_err(|error| error.at(index))?;
+            let payloads = PreparedPayload::all(new, before, &mut blobs)?;
+            let entry = PreparedEntry::new(new, payloads, edge.size(), next)
+                .map_err(|source| StoreError::Entry { index, source })?;
             edge.push(leaf_hash(&entry.bytes));
             authors.insert(new.author.as_str(), next + 1);
             prepared.push(entry);
@@ -118,16 +126,10 @@ impl<'a> Prepared<'a> {
 impl<'a> PreparedEntry<'a> {
     fn new(
         new: &'a NewEntry,
+        payloads: Vec<PreparedPayload<'a>>,
         seq: u64,
         author_seq: u64,
-    ) -> Result<PreparedEntry<'a>, PrepareError> {
-        let mut payloads = Vec::with_capacity(new.payloads.len());
-        for (name, bytes) in &new.payloads {
-            let mut salt = [0; SALT_BYTES];
-            aws_lc_rs::rand::fill(&mut salt).map_err(|_| PrepareError::Random)?;
-            payloads.push(PreparedPayload { name, salt, bytes });
-        }
-        payloads.sort_by_key(|payload| payload.name);
+    ) -> Result<PreparedEntry<'a>, EntryError> {
         let entry = Entry {
             seq,
             time_ms: new.time_ms,
@@ -140,7 +142,7 @@ impl<'a> PreparedEntry<'a> {
             data: new.data.clone(),
             payloads: payloads.iter().map(PreparedPayload::digest).collect(),
         };
-        let bytes = entry.encode().map_err(PrepareError::Entry)?;
+        let bytes = entry.encode()?;
         Ok(PreparedEntry {
             seq,
             subject: &new.subject,
@@ -162,9 +164,7 @@ impl<'a> PreparedEntry<'a> {
                 .execute(params![seq, payload.name, payload.salt, payload.bytes])?;
             if let Some(mac) = mac_of_blob_name(payload.name) {
                 connection
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO blob (subject, mac, seq) VALUES (?1, ?2, ?3)",
-                    )?
+                    .prepare_cached("INSERT INTO blob (subject, mac, seq) VALUES (?1, ?2, ?3)")?
                     .execute(params![self.subject, mac, seq])?;
             }
         }
@@ -172,27 +172,33 @@ impl<'a> PreparedEntry<'a> {
     }
 }
 
-impl PreparedPayload<'_> {
+impl<'a> PreparedPayload<'a> {
+    /// An entry's payloads by name, each with a new salt; without messages that its subject has already.
+    fn all(
+        new: &'a NewEntry,
+        before: &dyn Before,
+        blobs: &mut BTreeSet<(&'a str, [u8; 32])>,
+    ) -> Result<Vec<PreparedPayload<'a>>, StoreError> {
+        let mut payloads = Vec::with_capacity(new.payloads.len());
+        for (name, bytes) in &new.payloads {
+            if let Some(mac) = mac_of_blob_name(name)
+                && (!blobs.insert((&new.subject, mac)) || before.has_blob(&new.subject, &mac)?)
+            {
+                continue;
+            }
+            let mut salt = [0; SALT_BYTES];
+            aws_lc_rs::rand::fill(&mut salt).map_err(|_| StoreError::Random)?;
+            payloads.push(PreparedPayload { name, salt, bytes });
+        }
+        payloads.sort_by_key(|payload| payload.name);
+        Ok(payloads)
+    }
+
     fn digest(&self) -> PayloadDigest {
         PayloadDigest {
             name: self.name.to_owned(),
             length: self.bytes.len() as u64,
             digest: payload_digest(&self.salt, self.bytes),
-        }
-    }
-}
-
-/// Why one entry can't be prepared.
-enum PrepareError {
-    Entry(ledger::EntryError),
-    Random,
-}
-
-impl PrepareError {
-    fn at(self, index: usize) -> StoreError {
-        match self {
-            PrepareError::Entry(source) => StoreError::Entry { index, source },
-            PrepareError::Random => StoreError::Random,
         }
     }
 }
@@ -222,64 +228,4 @@ pub(crate) fn read_edge(connection: &Connection) -> Result<Edge, StoreError> {
     Edge::decode(&bytes).map_err(|_| StoreError::Damaged {
         what: "the tree's edge (table meta)".to_owned(),
     })
-}
-
-/// The entry that records erasures. The list is sorted and without duplicates.
-pub(crate) fn erasure_entry(erasures: &[Erasure], time_ms: i64) -> NewEntry {
-    let mut data = ledger::cbor::Writer::new();
-    data.array(erasures.len());
-    for erasure in erasures {
-        data.array(2).uint(erasure.seq).text(&erasure.name);
-    }
-    NewEntry {
-        time_ms,
-        kind: KIND_ERASED.to_owned(),
-        version: 1,
-        subject: OWN_AUTHOR.to_owned(),
-        author: OWN_AUTHOR.to_owned(),
-        data: data.finish(),
-        ..NewEntry::default()
-    }
-}
-
-/// The list in an entry of kind [`KIND_ERASED`].
-pub(crate) fn erasures_of(data: &[u8]) -> Result<Vec<Erasure>, ledger::cbor::CborError> {
-    use ledger::cbor::{CborError, Reader};
-    let mut input = Reader::new(data);
-    let count = input.array()?;
-    let mut erasures = Vec::new();
-    for _ in 0..count {
-        if input.array()? != 2 {
-            return Err(CborError::WrongType);
-        }
-        erasures.push(Erasure {
-            seq: input.uint()?,
-            name: input.text()?.to_owned(),
-        });
-    }
-    input.finish()?;
-    Ok(erasures)
-}
-
-/// A payload to erase, with what finds its row in the blob index.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
-    pub(crate) erasure: &'a Erasure,
-    pub(crate) subject: String,
-}
-
-/// Takes payloads away for good: the caller has `secure_delete` on, so that freed pages are overwritten.
-pub(crate) fn erase(connection: &Connection, targets: &[Target<'_>]) -> rusqlite::Result<()> {
-    for Target { erasure, subject } in targets {
-        let seq = to_sql(erasure.seq);
-        connection
-            .prepare_cached("DELETE FROM payload WHERE seq = ?1 AND name = ?2")?
-            .execute(params![seq, erasure.name])?;
-        if let Some(mac) = mac_of_blob_name(&erasure.name) {
-            connection
-                .prepare_cached("DELETE FROM blob WHERE subject = ?1 AND mac = ?2 AND seq = ?3")?
-                .execute(params![subject, mac, seq])?;
-        }
-    }
-    Ok(())
 }

@@ -66,7 +66,8 @@ pub struct Appended {
 }
 
 /// Name of the payload that holds one message of a model request, addressed by HMAC under its task's key. The first
-/// entry of a subject that needs it stores it; [`crate::Reader::blob`] finds it by the entry's subject and the MAC.
+/// entry of a subject that brings it stores it, later ones drop it silently: hand in every message of every request.
+/// [`crate::Reader::blob`] finds it by the entry's subject and the MAC.
 pub fn blob_name(mac: &[u8; 32]) -> String {
     format!("{BLOB_PREFIX}{}", hex::encode(mac))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Checkpoints {
     commits: u32,
     payload_bytes: u64,
     truncate_at_bytes: u64,
+    /// The WAL still has what was erased, because a reader kept it from being cut.
+    has_erased: bool,
 }
 
 impl Default for Checkpoints {
@@ -31,6 +33,7 @@ impl Default for Checkpoints {
             commits: 0,
             payload_bytes: 0,
             truncate_at_bytes: WAL_LIMIT_BYTES,
+            has_erased: false,
         }
     }
 }
@@ -42,6 +45,9 @@ impl Checkpoints {
         dir: &Path,
         payload_bytes: u64,
     ) -> rusqlite::Result<()> {
+        if self.has_erased {
+            return self.after_erasure(connection);
+        }
         self.commits += 1;
         self.payload_bytes += payload_bytes;
         if self.commits < COMMITS && self.payload_bytes < PAYLOAD_BYTES {
@@ -60,6 +66,12 @@ impl Checkpoints {
         } else {
             length + AGAIN_BYTES
         };
+        Ok(())
+    }
+
+    /// Cuts the WAL, now or with the next commit that no reader is in the way of.
+    pub(crate) fn after_erasure(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.has_erased = !Self::try_truncate(connection)?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod batch;
 mod checkpoint;
 mod create;
 mod directory;
+mod erase;
 mod error;
 mod heads;
 mod log;

@@ -9,11 +9,13 @@ use std::time::Instant;
 
 use ledger::{Edge, SignedHead, SigningKey, incarnation_of};
 use rusqlite::OptionalExtension;
+use tracing::warn;
 
-use crate::append::{self, End, Prepared, Target};
+use crate::append::{self, Before, End, Prepared};
 use crate::batch::{Appended, Batch, Erasure, MAX_ERASURES, NewEntry, RESERVED_KIND_PREFIX};
 use crate::checkpoint::Checkpoints;
 use crate::directory::{self, Lock};
+use crate::erase::{self, Target};
 use crate::error::{OpenError, StoreError};
 use crate::heads::HeadsFile;
 use crate::open;
@@ -89,7 +91,7 @@ impl Log {
         }
         let erasures = sorted(&batch.erasures);
         let targets = self.check(batch, &erasures)?;
-        let record = (!erasures.is_empty()).then(|| append::erasure_entry(&erasures, batch.now_ms));
+        let record = (!erasures.is_empty()).then(|| erase::erasure_entry(&erasures, batch.now_ms));
         let entries: Vec<&NewEntry> = batch.entries.iter().chain(&record).collect();
         let prepared = self.prepare(&entries)?;
         let started = Instant::now();
@@ -195,19 +197,7 @@ impl Log {
             origin: self.reader.origin(),
             key: &self.key,
         };
-        Prepared::new(&end, entries, |author| self.counter(author))
-    }
-
-    fn counter(&self, author: &str) -> Result<u64, StoreError> {
-        if let Some(counter) = self.authors.get(author) {
-            return Ok(*counter);
-        }
-        let sql = "SELECT counter FROM author WHERE name = ?1";
-        let mut statement = self.reader.connection().prepare_cached(sql)?;
-        let counter = statement
-            .query_row([author], |row| row.get::<_, i64>(0))
-            .optional()?;
-        Ok(counter.unwrap_or(0).cast_unsigned())
+        Prepared::new(&end, self, entries)
     }
 
     fn commit(
@@ -222,7 +212,7 @@ impl Log {
         }
         let transaction = connection.unchecked_transaction()?;
         prepared.write(&transaction)?;
-        append::erase(&transaction, targets)?;
+        erase::erase(&transaction, targets)?;
         append::write_rows(&transaction, &batch.rows)?;
         transaction.commit()?;
         if targets.is_empty() {
@@ -231,12 +221,15 @@ impl Log {
                 .after_commit(connection, &self.dir, prepared.payload_bytes());
         }
         connection.pragma_update(None, "secure_delete", false)?;
-        // The WAL still has what was erased.
-        Checkpoints::truncate(connection)
+        self.checkpoints.after_erasure(connection)
     }
 
     fn fail(&mut self, error: StoreError) -> StoreError {
         self.has_failed = true;
+        // Closing would checkpoint, which is a flush: none is tried again after one has failed.
+        if let Err(source) = schema::leave_wal_alone(self.reader.connection()) {
+            warn!(%source, "closing the log may try to flush it again");
+        }
         error
     }
 
@@ -254,6 +247,24 @@ impl Log {
             head: prepared.head,
             commit_micros,
         }
+    }
+}
+
+impl Before for Log {
+    fn counter(&self, author: &str) -> Result<u64, StoreError> {
+        if let Some(counter) = self.authors.get(author) {
+            return Ok(*counter);
+        }
+        let sql = "SELECT counter FROM author WHERE name = ?1";
+        let mut statement = self.reader.connection().prepare_cached(sql)?;
+        let counter = statement
+            .query_row([author], |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(counter.unwrap_or(0).cast_unsigned())
+    }
+
+    fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError> {
+        self.reader.has_blob(subject, mac)
     }
 }
 

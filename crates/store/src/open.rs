@@ -7,7 +7,7 @@ use ledger::{Edge, SignedHead, origin};
 use rusqlite::Connection;
 use tracing::warn;
 
-use crate::append::{self, End as PreparedEnd, Prepared};
+use crate::append::{self, Before, End as PreparedEnd, Prepared};
 use crate::batch::{KIND_CREATED, NewEntry, OWN_AUTHOR};
 use crate::create::Created;
 use crate::directory::{self, database_path, heads_path};
@@ -88,11 +88,23 @@ fn create(connection: &Connection, path: &Path, options: &Options) -> Result<(),
         origin: &origin,
         key: &options.key,
     };
-    let prepared = Prepared::new(&end, &[&first], |_| Ok(0)).map_err(OpenError::FirstEntry)?;
+    let prepared = Prepared::new(&end, &NothingBefore, &[&first]).map_err(OpenError::FirstEntry)?;
     commit_first(connection, &prepared).map_err(|source| OpenError::Database {
         path: path.to_owned(),
         source,
     })
+}
+
+struct NothingBefore;
+
+impl Before for NothingBefore {
+    fn counter(&self, _author: &str) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn has_blob(&self, _subject: &str, _mac: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 fn commit_first(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {

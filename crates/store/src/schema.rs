@@ -3,11 +3,13 @@
 //! The schema's text is compared with what the file says, so a damaged schema is noticed like a damaged row. A new
 //! format gets a new number, and its projections are rebuilt from entries, not migrated.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub(crate) const FORMAT: i64 = 1;
 /// "MSLG", so that `file` and a stray database don't pass for a log.
@@ -95,7 +97,12 @@ pub(crate) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
 
 /// What only the writer sets, once the log is known to be whole.
 pub(crate) fn begin_writing(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+        match row.get_ref(0)?.as_str()? {
+            "wal" => Ok(()),
+            _ => Err(rusqlite::Error::ExecuteReturnedResults),
+        }
+    })?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES as i64)?;
@@ -103,8 +110,52 @@ pub(crate) fn begin_writing(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Until the connection closes and beyond, the WAL stays as it is.
+pub(crate) fn leave_wal_alone(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(drop)
+}
+
+/// A connection that can't write. In a directory where SQLite can't make its helper files, on a read-only medium for
+/// instance, the database is read as it stands, provided that nothing of it is in a WAL.
 pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open_read_only(path)?;
+    let error = match connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+        Err(error) if is_refused(&error) => error,
+        // Damage is reported where it can be named.
+        _ => return Ok(connection),
+    };
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    match std::fs::metadata(&wal) {
+        Ok(metadata) if metadata.len() > 0 => Err(error),
+        _ => open_read_only(&immutable_uri(path)),
+    }
+}
+
+fn is_refused(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
+}
+
+fn immutable_uri(path: &Path) -> PathBuf {
+    let escape = |byte: &u8| match byte {
+        b'%' | b'?' | b'#' => format!("%{byte:02X}").into_bytes(),
+        _ => vec![*byte],
+    };
+    let mut uri = b"file:".to_vec();
+    uri.extend(path.as_os_str().as_bytes().iter().flat_map(escape));
+    uri.extend(b"?immutable=1");
+    PathBuf::from(OsString::from_vec(uri))
+}
+
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     set_up(&connection)?;

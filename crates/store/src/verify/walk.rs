@@ -7,9 +7,10 @@ use ledger::{Entry, SaltedPayload, SignedHead, Summary, Verifier};
 use rusqlite::{Connection, Rows};
 
 use super::{Mismatch, Report, VerifyError, from_store, unreadable};
-use crate::append::{erasures_of, read_edge};
+use crate::append::read_edge;
 use crate::batch::{KIND_ERASED, mac_of_blob_name};
 use crate::directory::heads_path;
+use crate::erase::erasures_of;
 use crate::heads::{HeadsReader, Next, record};
 use crate::reader::Reader;
 
@@ -153,7 +154,7 @@ impl Walk<'_> {
         self.since()
     }
 
-    /// Every blob that is there must be found by its index, in this entry or an earlier one of the same subject.
+    /// Every blob that is there must be found by its index in the one entry of its subject that has it.
     fn count_blobs(&mut self, entry: &Entry, present: &[String]) -> Result<(), VerifyError> {
         for name in present {
             let Some(mac) = mac_of_blob_name(name) else {
@@ -166,10 +167,10 @@ impl Walk<'_> {
             let indexed = indexed
                 .map_err(|error| from_store("table blob", error))?
                 .ok_or_else(wrong)?;
-            if indexed > entry.seq {
+            if indexed != entry.seq {
                 return Err(wrong().into());
             }
-            self.blobs += u64::from(indexed == entry.seq);
+            self.blobs += 1;
         }
         Ok(())
     }
