@@ -10,6 +10,7 @@ mod budget;
 mod circle;
 mod http_tool;
 mod mcp_tool;
+mod model;
 mod prompt;
 mod provider;
 mod tool;

@@ -4,6 +4,7 @@
 
 mod agent;
 mod document;
+mod field;
 mod foreign;
 mod provider;
 mod robust;
