@@ -152,6 +152,11 @@ impl Relay {
         }
     }
 
+    /// The answer as far as it has come, reasoning included.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
     fn remember(
         &mut self,
         work: impl FnOnce(&mut Relay) -> Result<Vec<Piece>, UpstreamError>,
@@ -184,12 +189,12 @@ impl Relay {
 
     fn finish_stream(&mut self) -> Result<Vec<Piece>, UpstreamError> {
         let mut pieces = Vec::new();
-        if let Some(event) = self.decoder.finish()? {
+        let rest = self.decoder.finish();
+        let rest = rest.and_then(|event| event.map_or(Ok(None), |event| self.relay_event(event)));
+        match rest {
             // What was cut off can't be read; that it was cut off is the better word for it.
-            match self.relay_event(event) {
-                Err(UpstreamError::Unreadable(_)) => return Err(UpstreamError::Incomplete),
-                result => pieces.extend(result?),
-            }
+            Err(UpstreamError::Unreadable(_)) => return Err(UpstreamError::Incomplete),
+            rest => pieces.extend(rest?),
         }
         if self.reader.is_done() {
             Ok(pieces)

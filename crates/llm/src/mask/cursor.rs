@@ -15,11 +15,11 @@ impl<'a> Cursor<'a> {
         }
         let before = text[..at].chars().next_back();
         let is_inside = before.is_some_and(|char| char.is_alphanumeric() || char == '_');
-        let after_digit = |back: usize| {
-            at.checked_sub(back)
-                .is_some_and(|at| bytes[at].is_ascii_digit())
-        };
-        let is_fraction = matches!(before, Some('.' | ':')) && after_digit(2);
+        let after_digit = at
+            .checked_sub(2)
+            .is_some_and(|at| bytes[at].is_ascii_digit());
+        let is_fraction =
+            bytes[at].is_ascii_digit() && matches!(before, Some('.' | ':')) && after_digit;
         (!is_inside && !is_fraction).then_some(Cursor { text, at })
     }
 
