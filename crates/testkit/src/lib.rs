@@ -1,1 +1,31 @@
-//! testkit
+//! Fakes that count, builders, and a real `mainstay up` to break: for tests only.
+//!
+//! Everything here blocks and waits for conditions with a bound, so that a test reads from top to
+//! bottom. Nothing here links a room of Mainstay: it knows the program only as a user does, by its
+//! command line, its HTTP API and its state directory. Servers listen on loopback, on ports the
+//! kernel picks; only processes that a test started itself are ever killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a fake that can't do its work must fail the test that uses it, loudly"
+)]
+
+pub mod cli;
+pub mod effects;
+pub mod fleet;
+pub mod http;
+pub mod mcp_server;
+pub mod processes;
+pub mod provider;
+pub mod random;
+pub mod sdk;
+mod server;
+pub mod up;
+pub mod wait;
+
+pub use effects::EffectServer;
+pub use fleet::Fleet;
+pub use mcp_server::McpServer;
+pub use provider::{Call, Provider, Reply};
+pub use up::Up;
+pub use wait::until;

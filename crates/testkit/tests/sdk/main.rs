@@ -1,0 +1,11 @@
+//! The official SDKs as agents: unharmed, and under kill sweeps over agents, hub and keeper.
+//!
+//! `cargo xtask test` installs the SDKs and runs the sweeps with a few tasks each; `cargo xtask
+//! soak` runs the same by the hundred. Without the SDKs these tests say so and do nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod agents;
+mod fakes;
+mod sweep;
+mod unharmed;
+mod world;
