@@ -77,13 +77,14 @@ impl File {
 
     fn excerpt(&self, mark: Mark) -> String {
         let column = mark.column.saturating_sub(1);
-        let first = column.saturating_sub(WIDEST_EXCERPT / 2);
-        let window: Vec<char> = self
-            .line(mark.line)
-            .chars()
-            .skip(first)
-            .take(WIDEST_EXCERPT + 1)
-            .collect();
+        let line = self.line(mark.line);
+        let fits = line.chars().nth(WIDEST_EXCERPT).is_none();
+        let first = if fits {
+            0
+        } else {
+            column.saturating_sub(WIDEST_EXCERPT / 2)
+        };
+        let window: Vec<char> = line.chars().skip(first).take(WIDEST_EXCERPT + 1).collect();
         let end = content_end(&window[..window.len().min(WIDEST_EXCERPT)]);
         let before = column - first;
         let carets = mark.length.min(end.saturating_sub(before)).max(1);

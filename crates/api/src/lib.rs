@@ -28,7 +28,8 @@ pub mod workspace;
 pub use fleet::Fleet;
 pub use manifest::{Document, Kind, Object, parse};
 pub use problem::{Problem, Problems};
-pub use resolve::{Facts, RESERVED_ENV, Resolved, resolve};
+pub use resolve::{Facts, GATEWAY_ENV, Resolved, STANDARD_ENV, resolve};
+pub use schema::schema;
 
 /// What every manifest begins with.
 pub const API_VERSION: &str = "mainstay.dev/v1alpha1";

@@ -116,7 +116,7 @@ pub fn resolve(documents: &[Document], facts: &Facts<'_>) -> Result<Resolved, Pr
     }
 }
 
-pub use agent::RESERVED_ENV;
+pub use agent::{GATEWAY_ENV, STANDARD_ENV};
 
 struct Resolver<'a> {
     facts: &'a Facts<'a>,

@@ -7,19 +7,18 @@ use crate::manifest::{Kind, Object, Spec};
 use crate::problem::quoted;
 use std::collections::BTreeMap;
 
-/// Environment variables that Mainstay sets and a manifest can't: the door to the gateway, and what belongs to the
-/// instance. Beside these, everything that begins with `MAINSTAY_`. `PATH`, `LANG` and `TZ` are only defaults: whoever
-/// builds the environment lets the manifest's win.
-pub const RESERVED_ENV: [&str; 9] = [
+/// Environment variables that Mainstay sets for agents and MCP servers alike, so a manifest can't. Beside these,
+/// everything that begins with `MAINSTAY_`.
+pub const STANDARD_ENV: [&str; 6] = ["HOME", "LANG", "PATH", "PYTHONHASHSEED", "TMPDIR", "TZ"];
+
+/// What Mainstay sets for agents only: the way to the gateway, and where a service listens.
+pub const GATEWAY_ENV: [&str; 6] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
-    "HOME",
     "OPENAI_AGENTS_DISABLE_TRACING",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
     "PORT",
-    "PYTHONHASHSEED",
-    "TMPDIR",
 ];
 
 impl Resolver<'_> {
@@ -142,7 +141,10 @@ impl Resolver<'_> {
                     &field,
                     format!("{} is no name of an environment variable", quoted(name)),
                 );
-            } else if name.starts_with("MAINSTAY_") || RESERVED_ENV.contains(&name.as_str()) {
+            } else if name.starts_with("MAINSTAY_")
+                || STANDARD_ENV.contains(&name.as_str())
+                || (object.kind() == Kind::Agent && GATEWAY_ENV.contains(&name.as_str()))
+            {
                 self.problem(
                     object,
                     &field,

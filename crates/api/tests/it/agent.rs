@@ -396,8 +396,8 @@ spec:
          |                                                        ^^^^^^^^^^
 
     fleet.yaml:14:68: ToolRegistry `desk` has no tool `nothing`
-      14 | …: [desk/tickts, dsek/tickets, desk, desk/files, desk/files, desk/nothing]
-         |                                                              ^^^^^^^^^^^^
+      14 |   tools: [desk/tickts, dsek/tickets, desk, desk/files, desk/files, desk/nothing]
+         |                                                                    ^^^^^^^^^^^^
       hint: it has `files`, `tickets`
     "#);
 }
@@ -463,8 +463,8 @@ spec:
       hint: at most 64 characters; a shorter name of registry or tool helps
 
     fleet.yaml:20:84: the model would see `desk__a.b` of `desk/a`, which is 9 characters long or holds others than letters, digits, _ and -
-      20 | …rrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt, desk/a]
-         |                                                              ^^^^^^
+      20 |   tools: [rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt, desk/a]
+         |                                                                                    ^^^^^^
       hint: at most 64 characters; a shorter name of registry or tool helps
     "#);
 }
@@ -477,27 +477,31 @@ kind: Agent
 metadata: {name: helper}
 spec:
   runtime: {exec: {command: [a]}}
-  env: {OPENAI_BASE_URL: http://x, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+  env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
   secretEnv:
     TOKEN: {secretRef: {name: a, key: b}}
     ANTHROPIC_API_KEY: {secretRef: {name: a, key: b}}
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:9: `OPENAI_BASE_URL` is set by Mainstay and can't be changed
-      6 |   env: {OPENAI_BASE_URL: http://x, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+      6 |   env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
         |         ^^^^^^^^^^^^^^^
 
-    fleet.yaml:6:36: `MAINSTAY_X` is set by Mainstay and can't be changed
-      6 |   env: {OPENAI_BASE_URL: http://x, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
-        |                                    ^^^^^^^^^^
+    fleet.yaml:6:36: `PATH` is set by Mainstay and can't be changed
+      6 |   env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+        |                                    ^^^^
 
-    fleet.yaml:6:51: `A-B` is no name of an environment variable
-      6 |   env: {OPENAI_BASE_URL: http://x, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
-        |                                                   ^^^^^
+    fleet.yaml:6:48: `MAINSTAY_X` is set by Mainstay and can't be changed
+      6 |   env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+        |                                                ^^^^^^^^^^
 
-    fleet.yaml:6:81: `1` is no name of an environment variable
-      6 | …URL: http://x, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
-        |                                                              ^
+    fleet.yaml:6:63: `A-B` is no name of an environment variable
+      6 |   env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+        |                                                               ^^^^^
+
+    fleet.yaml:6:93: `1` is no name of an environment variable
+      6 |   env: {OPENAI_BASE_URL: http://x, PATH: /bin, MAINSTAY_X: a, "A-B": c, OK: fine, TOKEN: x, 1: x}
+        |                                                                                             ^
 
     fleet.yaml:8:5: `TOKEN` is in env and in secretEnv
       8 |     TOKEN: {secretRef: {name: a, key: b}}

@@ -265,13 +265,13 @@ spec:
       hint: declare it in `inputSchema`
 
     fleet.yaml:19:73: `spec.tools[0].effect` is `kyed`, which is none of pure, keyed, queryable, opaque
-      19 | … a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
-         |                                                              ^^^^
+      19 |     - {name: a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
+         |                                                                         ^^^^
       hint: did you mean `keyed`?
 
     fleet.yaml:19:73: a keyed tool needs `spec.tools[0].key`: where the call carries the step's id
-      19 | … a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
-         |                                                              ^^^^
+      19 |     - {name: a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
+         |                                                                         ^^^^
       hint: write `key: {header: Idempotency-Key}` or `key: {argument: NAME}`
     "#);
 }
@@ -399,16 +399,16 @@ spec: {limits: {concurrency: 0, requestsPerMinute: 0, timeout: 0s}, models: [{na
          |                                                    ^
 
     fleet.yaml:21:64: `spec.limits.timeout` is `0s`, which is below the least of 1ms
-      21 | …c: {limits: {concurrency: 0, requestsPerMinute: 0, timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
-         |                                                              ^^
+      21 | spec: {limits: {concurrency: 0, requestsPerMinute: 0, timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
+         |                                                                ^^
 
     fleet.yaml:21:97: `spec.models[0].context` is 0; it must be at least 1
-      21 | …estsPerMinute: 0, timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
-         |                                                              ^
+      21 | spec: {limits: {concurrency: 0, requestsPerMinute: 0, timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
+         |                                                                                                 ^
 
     fleet.yaml:21:115: `spec.models[0].price.input` is -1; it must be between 0 and 1000000
-      21 | …timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
-         |                                                              ^^
+      21 | spec: {limits: {concurrency: 0, requestsPerMinute: 0, timeout: 0s}, models: [{name: a, context: 0, price: {input: -1}}]}
+         |                                                                                                                   ^^
     "#);
 }
 

@@ -145,8 +145,8 @@ spec: {script: {file: transcript.yaml}, baseUrl: http://x, credential: {env: A}}
         |                                                  ^^^^^^^^
 
     fleet.yaml:4:72: `spec.credential` has no effect for type script
-      4 | …pt: {file: transcript.yaml}, baseUrl: http://x, credential: {env: A}}
-        |                                                              ^^^^^^^^
+      4 | spec: {script: {file: transcript.yaml}, baseUrl: http://x, credential: {env: A}}
+        |                                                                        ^^^^^^^^
     "#);
 }
 

@@ -137,16 +137,16 @@ spec:
         |                                                         ^^^^
 
     fleet.yaml:7:68: `spec.tools[1].key` has no meaning here: an agent as a tool is keyed by the step's id already
-      7 | …name: b, description: B., agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
-        |                                                              ^^^^^^^^^^^
+      7 |     - {name: b, description: B., agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
+        |                                                                    ^^^^^^^^^^^
 
     fleet.yaml:7:94: `spec.tools[1].inputSchema` has no meaning here: an agent as a tool takes one text, `input`
-      7 | …agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
-        |                                                              ^^^^^^^^^^^^^^
+      7 |     - {name: b, description: B., agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
+        |                                                                                              ^^^^^^^^^^^^^^
 
     fleet.yaml:7:117: `spec.tools[1].allow` has no meaning here: only an MCP server has tools of its own
-      7 | …pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
-        |                                                              ^^^
+      7 |     - {name: b, description: B., agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
+        |                                                                                                                     ^^^
     "#);
 }
 
@@ -159,7 +159,7 @@ metadata: {name: desk}
 spec:
   tools:
     - {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
-    - {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x}}}
+    - {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x, OPENAI_API_KEY: its-own}}}
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:43: `spec.tools[0].mcp.env` has no meaning here: only a server that Mainstay starts has an environment
@@ -167,27 +167,27 @@ spec:
         |                                           ^^^^^^
 
     fleet.yaml:6:65: `spec.tools[0].inputSchema` has no meaning here: an MCP server brings its tools' schemas
-      6 | …- {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
-        |                                                              ^^^^^^^^^^^^^^
+      6 |     - {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
+        |                                                                 ^^^^^^^^^^^^^^
 
     fleet.yaml:6:95: a call to an MCP server has no headers of its own: write `argument`
-      6 | …x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
-        |                                                              ^
+      6 |     - {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
+        |                                                                                               ^
 
     fleet.yaml:7:49: `spec.tools[1].mcp.credential` has no meaning here: it is sent with `url` only
-      7 |     - {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x}}}
+      7 |     - {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x, OPENAI_API_KEY: its-o…
         |                                                 ^^^^^^^^
 
     fleet.yaml:7:65: `HOME` is set by Mainstay and can't be changed
-      7 | …- {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x}}}
+      7 | …- {name: b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x, OPENAI_API_KEY: its-own}}…
         |                                                              ^^^^
 
     fleet.yaml:7:74: `1A` is no name of an environment variable
-      7 | …b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x}}}
+      7 | …b, mcp: {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x, OPENAI_API_KEY: its-own}}}
         |                                                              ^^
 
     fleet.yaml:7:81: `MAINSTAY_TOKEN` is set by Mainstay and can't be changed
-      7 | … {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x}}}
+      7 | … {command: [x], credential: {env: T}, env: {HOME: /, 1A: b, MAINSTAY_TOKEN: x, OPENAI_API_KEY: its-own}}}
         |                                                              ^^^^^^^^^^^^^^
     "#);
 }
@@ -312,8 +312,8 @@ spec:
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:64: `spec.tools[0].http.body` has no meaning here: a GET request has no body
-      6 | … - {name: a, description: A., http: {url: "http://x", body: {}}}
-        |                                                              ^^
+      6 |     - {name: a, description: A., http: {url: "http://x", body: {}}}
+        |                                                                ^^
     "#);
 }
 
@@ -354,24 +354,24 @@ spec:
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:70: the arguments are an object: `inputSchema` needs `type: object`
-      6 | …me: a, description: A., http: {url: http://x}, inputSchema: {type: string}}
-        |                                                              ^^^^^^^^^^^^^^
+      6 |     - {name: a, description: A., http: {url: http://x}, inputSchema: {type: string}}
+        |                                                                      ^^^^^^^^^^^^^^
 
     fleet.yaml:7:70: this is no JSON Schema: "strin" is no type
-      7 | …me: b, description: B., http: {url: http://x}, inputSchema: {type: object, properties: {x: {type: strin}}}}
-        |                                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      7 |     - {name: b, description: B., http: {url: http://x}, inputSchema: {type: object, properties: {x: {type: strin}}}}
+        |                                                                      ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
     fleet.yaml:8:70: `stepId` is Mainstay's own name for the step's id
       8 | …me: c, description: C., http: {url: http://x}, inputSchema: {type: object, properties: {stepId: {type: string}}}}
         |                                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
     fleet.yaml:9:85: `properties` must be a mapping of argument names to schemas
-      9 | …ion: D., http: {url: http://x}, inputSchema: {type: object, properties: [x]}}
-        |                                                              ^^^^^^^^^^
+      9 |     - {name: d, description: D., http: {url: http://x}, inputSchema: {type: object, properties: [x]}}
+        |                                                                                     ^^^^^^^^^^
 
     fleet.yaml:10:70: `spec.tools[4].inputSchema` must be a mapping, not `text`
-      10 | …me: e, description: E., http: {url: http://x}, inputSchema: text}
-         |                                                              ^^^^
+      10 |     - {name: e, description: E., http: {url: http://x}, inputSchema: text}
+         |                                                                      ^^^^
     "#);
 }
 
@@ -393,21 +393,21 @@ spec:
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:79: a keyed tool needs `spec.tools[0].key`: where the call carries the step's id
-      6 | …scription: A., http: {method: POST, url: http://x}, effect: keyed}
-        |                                                              ^^^^^
+      6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: keyed}
+        |                                                                               ^^^^^
       hint: write `key: {header: Idempotency-Key}` or `key: {argument: NAME}`
 
     fleet.yaml:7:76: `key` is for tools with `effect: keyed`
-      7 | … description: B., http: {method: POST, url: http://x}, key: {header: X}}
-        |                                                              ^^^^^^^^^^^
+      7 |     - {name: b, description: B., http: {method: POST, url: http://x}, key: {header: X}}
+        |                                                                            ^^^^^^^^^^^
 
     fleet.yaml:8:91: `spec.tools[2].key` needs exactly one of header, argument
-      8 | …., http: {method: POST, url: http://x}, effect: keyed, key: {}}
-        |                                                              ^^
+      8 |     - {name: c, description: C., http: {method: POST, url: http://x}, effect: keyed, key: {}}
+        |                                                                                           ^^
 
     fleet.yaml:9:100: `spec.tools[3].key.header` is `Host`, which is no name of a header that may be set
-      9 | …{method: POST, url: http://x}, effect: keyed, key: {header: Host}}
-        |                                                              ^^^^
+      9 |     - {name: d, description: D., http: {method: POST, url: http://x}, effect: keyed, key: {header: Host}}
+        |                                                                                                    ^^^^
 
     fleet.yaml:10:116: the key is never sent: neither url nor body names `{requestId}`
       10 | …rl: http://x, body: {a: 1}}, effect: keyed, key: {argument: requestId}}
@@ -434,13 +434,13 @@ spec:
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:6:79: a queryable call must send the step's id, so that it can be found again
-      6 | …scription: A., http: {method: POST, url: http://x}, effect: queryable}
-        |                                                              ^^^^^^^^^
+      6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: queryable}
+        |                                                                               ^^^^^^^^^
       hint: write {stepId} in the url or in the body
 
     fleet.yaml:6:79: a queryable tool needs `spec.tools[0].readBack`: how its outcome is read
-      6 | …scription: A., http: {method: POST, url: http://x}, effect: queryable}
-        |                                                              ^^^^^^^^^
+      6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: queryable}
+        |                                                                               ^^^^^^^^^
 
     fleet.yaml:7:117: reading back must name {stepId}, or it may find another call
       7 | …l: "http://x/{stepId}"}, effect: queryable, readBack: {url: "http://x", found: "(("}}
