@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod agents;
+mod clients;
 mod fakes;
 mod sweep;
 mod unharmed;
