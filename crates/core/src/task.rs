@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::restart::Class;
 use crate::step::{AnswerRef, Step, StepState};
 use crate::usage::{Cost, Usage};
 
@@ -120,55 +121,11 @@ pub enum ResumeAs {
     Fail,
 }
 
-/// Why an attempt's process ended, as the restart policy sees it (DESIGN section 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExitClass {
-    Done,
-    /// Exit 78: fails the task for good.
-    Final,
-    Crash,
-    /// SIGKILL without a memory event or an act of ours.
-    Killed,
-    /// After a call that a hub's death, an upgrade or a provider's failure broke.
-    CutOff,
-    Memory,
-    /// It could not be started.
-    Configuration,
-    Asked,
-    /// Shim, keeper or machine went away under it.
-    Lost,
-}
-
-impl ExitClass {
-    /// Counts against `restart.maxAttempts` and for poison.
-    #[must_use]
-    pub fn is_own_fault(self) -> bool {
-        matches!(self, Self::Crash | Self::Memory | Self::Configuration)
-    }
-
-    /// The label in metrics and views.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Final => "final",
-            Self::Crash => "crash",
-            Self::Killed => "killed",
-            Self::CutOff => "cut-off",
-            Self::Memory => "memory",
-            Self::Configuration => "configuration",
-            Self::Asked => "asked",
-            Self::Lost => "lost",
-        }
-    }
-}
-
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
-    pub class: ExitClass,
+    pub class: Class,
     pub code: Option<i32>,
     pub signal: Option<i32>,
 }
@@ -222,7 +179,11 @@ pub struct Task {
     /// Attempts ended by a fault of their own since the last retry.
     pub faults: u32,
     /// The class of the last attempt if it was such a fault and no step finished live since.
-    pub fault_class: Option<ExitClass>,
+    pub fault_class: Option<Class>,
+    /// How many attempts in a row ended with that class and no step finished live between.
+    pub fault_repeats: u32,
+    /// Who held it last.
+    pub last_instance: Option<String>,
     /// A call of this attempt was broken by the hub's death or a provider: its exit is no crash.
     pub cut_off: Option<u32>,
     pub last_exit: Option<Exit>,
@@ -307,6 +268,8 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
         lease: None,
         faults: 0,
         fault_class: None,
+        fault_repeats: 0,
+        last_instance: None,
         cut_off: None,
         last_exit: None,
         refused: None,
@@ -349,6 +312,7 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
             task.state = TaskState::Working;
             task.reason = None;
             task.attempt = *attempt;
+            task.last_instance = Some(instance.clone());
             task.generation.get_or_insert(*generation);
             task.lease = Some(Lease {
                 attempt: *attempt,
@@ -386,6 +350,10 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
             record.task.usage.add(usage);
             record.task.cost.add(cost);
             let frontier = record.steps.last().map_or(0, |step| step.n);
+            if *broken || *status >= 500 || *status == 429 {
+                // The provider's failure, not the agent's: its exit after this is no crash.
+                record.task.cut_off = record.step(*n).map(|step| step.sent_in);
+            }
             if let Some(step) = step_mut(record, *n) {
                 step.state = StepState::Failed;
                 step.ended_ms = Some(at_ms);
@@ -505,14 +473,17 @@ fn attempt_ended(task: &mut Task, attempt: u32, exit: &Exit) {
         task.lease = None;
     }
     task.last_exit = Some(exit.clone());
-    if exit.class.is_own_fault() {
+    if exit.class.counted() {
         task.faults += 1;
+        task.fault_repeats = if task.fault_class == Some(exit.class) {
+            task.fault_repeats + 1
+        } else {
+            1
+        };
         task.fault_class = Some(exit.class);
-    } else if !matches!(
-        exit.class,
-        ExitClass::Killed | ExitClass::CutOff | ExitClass::Lost
-    ) {
+    } else if !matches!(exit.class, Class::KilledFromOutside | Class::CutOff) {
         task.fault_class = None;
+        task.fault_repeats = 0;
     }
 }
 
@@ -590,6 +561,7 @@ fn step_finished(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
     record.task.cost.add(cost);
     // Something was really done: the same end next time is no repetition of this one.
     record.task.fault_class = None;
+    record.task.fault_repeats = 0;
     if let Some(step) = step_mut(record, *n) {
         step.state = StepState::Finished;
         step.ended_ms = Some(at_ms);
@@ -632,11 +604,14 @@ fn retried(task: &mut Task) {
     task.generation = None;
     task.faults = 0;
     task.fault_class = None;
+    task.fault_repeats = 0;
     task.lease = None;
     task.output_seq = None;
     task.output_type = None;
     task.diverged_at = None;
     task.refused = None;
+    // Who tries again knows what time it is.
+    task.deadline_ms = None;
 }
 
 fn ended(record: &mut TaskRecord, state: TaskState, diverged_at: Option<u32>) {

@@ -1,0 +1,142 @@
+//! Effects of decisions, performed in order after the commit that holds them.
+
+use std::sync::Arc;
+
+use contract::keeper::ToKeeper;
+use contract::shim::{Attempt, ToShim};
+
+use crate::keys::Claim;
+use crate::shared::{Shared, lock};
+use crate::{Hub, input};
+
+/// One effect.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Give an `exec` task to an instance: the attempt to start and the one that may follow.
+    Assign {
+        task: String,
+        instance: String,
+        attempt: u32,
+        generation: u64,
+    },
+    /// One more attempt that may follow by itself.
+    Prepare {
+        task: String,
+        instance: String,
+        attempt: u32,
+    },
+    EndTask {
+        task: String,
+        instance: String,
+        grace_ms: u64,
+    },
+    /// Call a service.
+    Call {
+        task: String,
+        instance: String,
+        attempt: u32,
+    },
+    /// The call of an attempt is void.
+    Revoke {
+        task: String,
+    },
+    Shim {
+        instance: String,
+        message: ToShim,
+    },
+    Keeper(ToKeeper),
+}
+
+/// Queues an action. The queue is bounded by what the state machine can emit: a handful per task.
+pub(crate) fn send(shared: &Arc<Shared>, action: Action) {
+    let _ = shared.actions.send(action);
+}
+
+impl Hub {
+    /// Performs actions until the hub stops.
+    pub(crate) async fn perform(self, mut actions: tokio::sync::mpsc::UnboundedReceiver<Action>) {
+        while let Some(action) = actions.recv().await {
+            self.perform_one(action).await;
+        }
+    }
+
+    async fn perform_one(&self, action: Action) {
+        match action {
+            Action::Assign {
+                task,
+                instance,
+                attempt,
+                generation,
+            } => {
+                let first = self.attempt_message(&task, attempt).await;
+                let next = self.attempt_message(&task, attempt + 1).await;
+                let (Some(first), Some(next)) = (first, next) else {
+                    return;
+                };
+                let message = ToShim::Assign {
+                    task,
+                    generation,
+                    attempts: vec![first, next],
+                    hold_restart: false,
+                };
+                self.to_shim(&instance, message);
+            }
+            Action::Prepare {
+                task,
+                instance,
+                attempt,
+            } => {
+                if let Some(attempt) = self.attempt_message(&task, attempt).await {
+                    self.to_shim(&instance, ToShim::Prepare { task, attempt });
+                }
+            }
+            Action::EndTask {
+                task,
+                instance,
+                grace_ms,
+            } => {
+                self.revoke_call(&task);
+                self.to_shim(&instance, ToShim::EndTask { task, grace_ms });
+            }
+            Action::Call {
+                task,
+                instance,
+                attempt,
+            } => self.call_service(&task, &instance, attempt).await,
+            Action::Revoke { task } => self.revoke_call(&task),
+            Action::Shim { instance, message } => self.to_shim(&instance, message),
+            Action::Keeper(message) => {
+                let _ = self.shared.keeper.send(message);
+            }
+        }
+    }
+
+    pub(crate) fn to_shim(&self, instance: &str, message: ToShim) {
+        // Without a link the message is void: what the shim must know is sent again when it stands.
+        if let Some(link) = lock(&self.shared.links).get(instance) {
+            let _ = link.send(message);
+        }
+    }
+
+    /// What the shim needs to start one attempt.
+    async fn attempt_message(&self, task: &str, attempt: u32) -> Option<Attempt> {
+        let token = self.shared.keys.token(&Claim::Attempt {
+            task: task.to_owned(),
+            attempt,
+        });
+        let work = match self.work(task, attempt, &token).await {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::warn!(task, %error, "failed to read what an attempt needs");
+                return None;
+            }
+        };
+        let env = input::environment(self, &work, attempt);
+        Some(Attempt {
+            number: attempt,
+            token,
+            stdin: work.body.to_string(),
+            env,
+        })
+    }
+}

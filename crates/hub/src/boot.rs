@@ -1,0 +1,219 @@
+//! Start-up: opens the logs, takes up open tasks, and says which calls nobody can know about.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::fleet::Fleet;
+use contract::keeper::GenerationRef;
+use mainstay_core::event::Event;
+use mainstay_core::step::StepState;
+use mainstay_core::task::TaskRecord;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::{Log, OpenError, Options, Reader, SigningKey};
+
+use crate::keys::Keys;
+use crate::projection;
+use crate::state::{Open, State};
+use crate::tx::{Tx, due_in};
+use crate::{Code, HubError};
+
+/// How long a log may still be held by a hub that is ending.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// What the system log's state rows hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Incarnation {
+    pub(crate) number: u64,
+    pub(crate) pid: u32,
+}
+
+/// Opens a log, waiting for a predecessor that is ending.
+pub(crate) fn open_log(dir: &Path, workspace: &str, keys: &Keys) -> Result<Log, HubError> {
+    let deadline = std::time::Instant::now() + LOCK_WAIT;
+    loop {
+        let key = SigningKey::from_seed(keys.log_seed()).map_err(|error| {
+            HubError::new(
+                Code::Internal,
+                format!("the log's key can't be made: {error}"),
+            )
+        })?;
+        let options = Options {
+            workspace: workspace.to_owned(),
+            key,
+            create: true,
+            previous_head: None,
+            now_ms: jiff::Timestamp::now().as_millisecond(),
+        };
+        match Log::open(dir, options) {
+            Ok(log) => return Ok(log),
+            Err(OpenError::LogLocked { .. }) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+}
+
+fn refused(error: &OpenError) -> HubError {
+    let cause = std::error::Error::source(error)
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default();
+    HubError::new(Code::Unavailable, format!("{error}{cause}"))
+}
+
+/// Reads the state from both logs.
+pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, HubError> {
+    let failed = |error: store::StoreError| {
+        HubError::new(Code::Internal, format!("failed to read the log: {error}"))
+    };
+    let reader = system.read();
+    let incarnation = reader
+        .state("hub", "incarnation")
+        .map_err(failed)?
+        .and_then(|row| projection::decode::<Incarnation>(&row.body))
+        .map_or(0, |known| known.number);
+    let generation = reader
+        .state("generation", "current")
+        .map_err(failed)?
+        .and_then(|row| projection::decode::<GenerationRef>(&row.body));
+    let stopped: BTreeSet<String> = reader
+        .states("stopped")
+        .map_err(failed)?
+        .into_iter()
+        .map(|row| row.key)
+        .collect();
+    let mut tasks = HashMap::new();
+    for row in log.read().open_tasks().map_err(failed)? {
+        let Some((record, seq)) = projection::load(log.read(), &row.id).map_err(failed)? else {
+            continue;
+        };
+        let Some(open) = open_task(log.read(), record, seq) else {
+            continue;
+        };
+        tasks.insert(row.id, open);
+    }
+    let mut fleets = HashMap::new();
+    let pinned = tasks
+        .values()
+        .filter_map(|open| open.record.task.generation);
+    for number in pinned
+        .chain(generation.iter().map(|current| current.number))
+        .collect::<BTreeSet<_>>()
+    {
+        if let Some(fleet) = read_fleet(state_dir, number) {
+            fleets.insert(number, Arc::new(fleet));
+        }
+    }
+    Ok(State {
+        log,
+        system,
+        incarnation: incarnation + 1,
+        tasks,
+        queues: BTreeMap::new(),
+        leases: HashMap::new(),
+        instances: BTreeMap::new(),
+        stopped,
+        generation,
+        fleets,
+        low_space: false,
+        low_space_checked: None,
+        ends: false,
+    })
+}
+
+/// A task with what matching its requests needs.
+pub(crate) fn open_task(reader: &Reader, record: TaskRecord, updated_seq: u64) -> Option<Open> {
+    let task = &record.task;
+    let key = reader
+        .payload(task.input_seq, "key")
+        .ok()
+        .flatten()?
+        .try_into()
+        .ok()?;
+    let input = crate::input::payload_json(reader, task.input_seq, "input").ok()?;
+    let due = task
+        .deadline_ms
+        .map(|deadline| due_in(deadline - jiff::Timestamp::now().as_millisecond()));
+    let blobs = record
+        .steps
+        .iter()
+        .flat_map(|step| macs(reader, step.intent_seq))
+        .collect::<HashSet<_>>();
+    Some(Open {
+        input_text: input_text(&input),
+        record,
+        updated_seq,
+        key,
+        blobs,
+        pending_marks: BTreeMap::new(),
+        due,
+    })
+}
+
+fn macs(reader: &Reader, intent_seq: u64) -> Vec<[u8; 32]> {
+    let entry = reader.entry(intent_seq).ok().flatten();
+    let names = entry
+        .into_iter()
+        .flat_map(|entry| entry.payloads.into_iter().map(|payload| payload.name));
+    names
+        .filter_map(|name| {
+            hex::decode(name.strip_prefix("blob:")?)
+                .ok()?
+                .try_into()
+                .ok()
+        })
+        .collect()
+}
+
+/// All text of an input, for telling what must not be masked.
+pub(crate) fn input_text(input: &Value) -> Arc<str> {
+    match input {
+        Value::String(text) => text.as_str().into(),
+        other => other.to_string().into(),
+    }
+}
+
+/// Reads a generation that the keeper wrote.
+pub(crate) fn read_fleet(state_dir: &Path, number: u64) -> Option<Fleet> {
+    let path = state_dir
+        .join("generations")
+        .join(format!("{number:03}"))
+        .join("fleet.json");
+    let text = std::fs::read(&path).ok()?;
+    match serde_json::from_slice(&text) {
+        Ok(fleet) => Some(fleet),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "a generation can't be read");
+            None
+        }
+    }
+}
+
+/// The first job: names this hub in the log and marks what its predecessor left in flight.
+pub(crate) fn take_over(tx: &mut Tx<'_>, pid: u32) {
+    let number = tx.state.incarnation;
+    let body = projection::encode(&Incarnation { number, pid });
+    let row = store::Row::State(store::StateRow {
+        kind: "hub".into(),
+        key: "incarnation".into(),
+        body: body.clone(),
+    });
+    tx.system("hub.started", "hub", body, row);
+    let ids: Vec<String> = tx.state.tasks.keys().cloned().collect();
+    for id in ids {
+        tx.refresh(&id);
+        let in_flight: Vec<u32> = tx.state.tasks.get(&id).map_or_else(Vec::new, |open| {
+            let steps = open.record.steps.iter();
+            steps
+                .filter(|step| step.state == StepState::InFlight)
+                .map(|step| step.n)
+                .collect()
+        });
+        for n in in_flight {
+            tx.emit(&id, "hub", Event::StepUnknown { n });
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Links to shims: one connection per instance, kept while the instance is in the keeper's list.
+//!
+//! Facts are acknowledged after the commit that holds them. A link that breaks is made again; the
+//! shim then tells what runs and hands in what it kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use contract::Versions;
+use contract::frame::{self, Decoder};
+use contract::shim::{FromShim, Role, Running, ToShim};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::shared::lock;
+use crate::{Hub, fact};
+
+/// Pause before connecting again.
+const RETRY: Duration = Duration::from_millis(50);
+/// Facts kept while there was no link come right after the hello; then the lists are compared.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// Keeps the link to one instance until it is aborted.
+pub(crate) async fn keep(hub: Hub, name: String, socket: PathBuf) {
+    loop {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => {
+                if let Err(error) = speak(&hub, &name, stream).await {
+                    tracing::debug!(instance = name, %error, "link to the shim broke");
+                }
+                lock(&hub.shared.links).remove(&name);
+                let gone = name.clone();
+                let _ = hub.writer.run(move |tx| tx.shim_gone(&gone)).await;
+            }
+            Err(error) => tracing::trace!(instance = name, %error, "shim can't be reached"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let (outgoing, mut queue) = mpsc::unbounded_channel::<ToShim>();
+    let hello = ToShim::Hello {
+        versions: Versions::OURS,
+        role: Role::Hub,
+    };
+    writer.write_all(&encoded(&hello)?).await?;
+    lock(&hub.shared.links).insert(name.to_owned(), outgoing.clone());
+    let sender = async move {
+        while let Some(message) = queue.recv().await {
+            writer.write_all(&encoded(&message)?).await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    let receiver = async {
+        let mut decoder = Decoder::default();
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            let read = reader.read(&mut bytes).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            decoder.push(&bytes[..read]);
+            while let Some(message) = decoder.next::<FromShim>().map_err(std::io::Error::other)? {
+                receive(hub, name, message, &outgoing).await?;
+            }
+        }
+    };
+    tokio::select! { done = sender => done, done = receiver => done }
+}
+
+async fn receive(
+    hub: &Hub,
+    name: &str,
+    message: FromShim,
+    outgoing: &mpsc::UnboundedSender<ToShim>,
+) -> std::io::Result<()> {
+    let record = match &message {
+        FromShim::Record { record, .. } => Some(*record),
+        FromShim::Hello {
+            versions, running, ..
+        } => {
+            if Versions::OURS.agree(*versions).is_none() {
+                return Err(std::io::Error::other("shim speaks no version of ours"));
+            }
+            resync_later(hub, name, running.clone());
+            None
+        }
+        _ => None,
+    };
+    let owned = name.to_owned();
+    hub.writer
+        .run(move |tx| fact::apply(tx, &owned, message))
+        .await
+        .map_err(std::io::Error::other)?;
+    if let Some(record) = record {
+        let _ = outgoing.send(ToShim::Acknowledge { record });
+    }
+    Ok(())
+}
+
+fn resync_later(hub: &Hub, name: &str, running: Vec<Running>) {
+    let (hub, name) = (hub.clone(), name.to_owned());
+    tokio::task::spawn(async move {
+        tokio::time::sleep(SETTLE).await;
+        let _ = hub.writer.run(move |tx| tx.resync(&name, &running)).await;
+    });
+}
+
+fn encoded(message: &ToShim) -> std::io::Result<Vec<u8>> {
+    frame::encode(message).map_err(std::io::Error::other)
+}

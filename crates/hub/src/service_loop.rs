@@ -1,0 +1,457 @@
+//! The hub's service: starts on what the home gives, follows the home's events, ends in order.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use api::fleet::Fleet;
+use contract::Versions;
+use contract::keeper::{GenerationRef, Instance, InstanceKind, ListenerPurpose, ToHub, ToKeeper};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::home::{HomeEvent, HomeLink, Listener};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::secret::SecretStore;
+use crate::shared::{Live, Shared, lock, write};
+use crate::state::InstanceState;
+use crate::stream::Streams;
+use crate::tx::Tx;
+use crate::writer::Writer;
+use crate::{Code, Hub, HubError, Outlets, READERS, Readers, boot, link, projection};
+
+/// How long calls in flight may go on when the hub is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// An attempt on an instance that stays away this long is lost.
+const REATTACH: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(250);
+
+/// What the hub is started with.
+#[derive(Debug)]
+pub struct Options {
+    pub home: HomeLink,
+    /// Names this hub in the log: its process id.
+    pub pid: u32,
+    /// The 32-byte state key from the keeper.
+    pub state_key: [u8; 32],
+    pub state_dir: PathBuf,
+    /// The workspace's name.
+    pub workspace: String,
+}
+
+/// The running service: what `start` spawned.
+struct Service {
+    hub: Hub,
+    events: mpsc::Receiver<HomeEvent>,
+    gateway: mpsc::Sender<(String, std::net::TcpListener)>,
+    facade: mpsc::Sender<std::net::TcpListener>,
+    control: mpsc::Sender<std::os::unix::net::UnixListener>,
+    links: HashMap<String, (Instance, JoinHandle<()>)>,
+    pid: u32,
+}
+
+impl Hub {
+    /// Opens the state and serves until the home says stop. The second value ends with the service.
+    pub async fn start(
+        options: Options,
+    ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
+        let keys = Keys::derive(&options.state_key);
+        let workspace_dir = options
+            .state_dir
+            .join("workspaces")
+            .join(&options.workspace);
+        let log = boot::open_log(&workspace_dir, &options.workspace, &keys)?;
+        let system = boot::open_log(&options.state_dir.join("system"), "system", &keys)?;
+        let size = log.size();
+        let state = boot::state(log, system, &options.state_dir)?;
+        let (actions, action_queue) = mpsc::unbounded_channel();
+        let (service_calls, service_queue) = mpsc::channel(1024);
+        let (gateway, gateway_queue) = mpsc::channel(256);
+        let (facade, facade_queue) = mpsc::channel(4);
+        let (control, control_queue) = mpsc::channel(4);
+        let current = state
+            .generation
+            .as_ref()
+            .and_then(|current| state.fleets.get(&current.number))
+            .cloned();
+        let shared = Arc::new(Shared {
+            keys,
+            secrets: SecretStore::new(&workspace_dir),
+            state_dir: options.state_dir,
+            workspace_dir,
+            metrics: Metrics::new(),
+            streams: Streams::new(size),
+            today: RwLock::new(
+                current.unwrap_or_else(|| Arc::new(Fleet::empty(&options.workspace))),
+            ),
+            callers: RwLock::default(),
+            services: RwLock::default(),
+            links: Mutex::default(),
+            keeper: options.home.commands,
+            actions,
+            calls: Mutex::default(),
+            service_calls,
+            spools: Mutex::default(),
+            live: Arc::new(Live::default()),
+            waiters: Mutex::default(),
+            applies: Mutex::default(),
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+            spawned: AtomicU64::new(0),
+            shim_pids: RwLock::default(),
+            bridges: RwLock::default(),
+        });
+        let (writer, thread) = Writer::start(state, Arc::clone(&shared)).map_err(|error| {
+            HubError::new(
+                Code::Internal,
+                format!("failed to start the writer: {error}"),
+            )
+        })?;
+        let outlets = Outlets {
+            gateway: Mutex::new(Some(gateway_queue)),
+            services: Mutex::new(Some(service_queue)),
+            facade: Mutex::new(Some(facade_queue)),
+            control: Mutex::new(Some(control_queue)),
+        };
+        let readers = Readers {
+            idle: Mutex::default(),
+            permits: tokio::sync::Semaphore::new(READERS),
+        };
+        let hub = Self {
+            shared,
+            writer,
+            outlets: Arc::new(outlets),
+            readers: Arc::new(readers),
+        };
+        let pid = options.pid;
+        hub.writer.run(move |tx| boot::take_over(tx, pid)).await?;
+        let service = Service {
+            hub: hub.clone(),
+            events: options.home.events,
+            gateway,
+            facade,
+            control,
+            links: HashMap::new(),
+            pid,
+        };
+        #[allow(clippy::disallowed_methods, reason = "the service's own two tasks")]
+        let running = {
+            tokio::spawn(hub.clone().perform(action_queue));
+            tokio::spawn(service.run(thread))
+        };
+        Ok((hub, running))
+    }
+}
+
+impl Service {
+    async fn run(mut self, writer: std::thread::JoinHandle<()>) -> Result<(), HubError> {
+        self.greet().await?;
+        let mut tick = tokio::time::interval(TICK);
+        let started = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(HomeEvent::Message(ToHub::Stop)) => break,
+                    None | Some(HomeEvent::Gone) => {
+                        tracing::info!("the keeper is gone: finishing the commit and ending");
+                        return self.end(writer, Duration::ZERO).await;
+                    }
+                    Some(event) => self.event(event).await?,
+                },
+                _ = tick.tick() => {
+                    let settled = started.elapsed() > REATTACH;
+                    self.hub.writer.run(move |tx| tx.tick(settled)).await?;
+                }
+            }
+        }
+        self.end(writer, DRAIN).await
+    }
+
+    /// Says hello, and what the log knows.
+    async fn greet(&self) -> Result<(), HubError> {
+        let (current, stopped) = self
+            .hub
+            .writer
+            .run(|tx| {
+                (
+                    tx.state.generation.clone(),
+                    tx.state.stopped.iter().cloned().collect(),
+                )
+            })
+            .await?;
+        self.send(ToKeeper::Hello {
+            versions: Versions::OURS,
+            pid: self.pid,
+            current_generation: current,
+        });
+        self.send(ToKeeper::Stopped { agents: stopped });
+        self.send_pins().await?;
+        self.hub.shared.ready.store(true, Ordering::SeqCst);
+        self.send(ToKeeper::Ready);
+        Ok(())
+    }
+
+    fn send(&self, message: ToKeeper) {
+        let _ = self.hub.shared.keeper.send(message);
+    }
+
+    async fn send_pins(&self) -> Result<(), HubError> {
+        let generations = self.hub.writer.run(|tx| tx.pins()).await?;
+        self.send(ToKeeper::Pins { generations });
+        Ok(())
+    }
+
+    async fn event(&mut self, event: HomeEvent) -> Result<(), HubError> {
+        match event {
+            HomeEvent::Listener {
+                purpose,
+                address,
+                listener,
+            } => {
+                self.listener(purpose, &address, listener).await;
+                Ok(())
+            }
+            HomeEvent::Message(message) => self.message(message).await,
+            HomeEvent::Gone => Ok(()),
+        }
+    }
+
+    async fn listener(&self, purpose: ListenerPurpose, address: &str, listener: Listener) {
+        tracing::debug!(?purpose, address, "a listener is here");
+        match (purpose, listener) {
+            (ListenerPurpose::Gateway { instance }, Listener::Tcp(listener)) => {
+                let _ = self.gateway.send((instance, listener)).await;
+            }
+            (ListenerPurpose::Facade, Listener::Tcp(listener)) => {
+                let _ = self.facade.send(listener).await;
+            }
+            (ListenerPurpose::Control, Listener::Unix(listener)) => {
+                let _ = self.control.send(listener).await;
+            }
+            (purpose, _) => tracing::warn!(?purpose, "a listener is of the wrong kind"),
+        }
+    }
+
+    async fn message(&mut self, message: ToHub) -> Result<(), HubError> {
+        match message {
+            ToHub::GenerationProposed { number, hash } => {
+                let dir = self.hub.shared.state_dir.clone();
+                let Some(fleet) = boot::read_fleet(&dir, number) else {
+                    return Ok(());
+                };
+                self.hub
+                    .writer
+                    .run(move |tx| tx.generation(number, hash, fleet))
+                    .await?;
+                self.send(ToKeeper::GenerationCommitted { number });
+                self.send_pins().await
+            }
+            ToHub::Instances { instances } => self.instances(instances).await,
+            ToHub::Applied {
+                request,
+                generation,
+                problems,
+                summary,
+            } => {
+                if let Some(reply) = lock(&self.hub.shared.applies).remove(&request) {
+                    let _ = reply.send(crate::view::ApplyView {
+                        generation,
+                        problems,
+                        summary,
+                    });
+                }
+                Ok(())
+            }
+            // Descriptors come as `HomeEvent::Listener`; the hello was read by the wiring.
+            ToHub::Hello { .. } | ToHub::Listener { .. } | ToHub::Stop => Ok(()),
+        }
+    }
+
+    /// Keeps one link per instance, as the keeper lists them.
+    async fn instances(&mut self, instances: Vec<Instance>) -> Result<(), HubError> {
+        let names: Vec<String> = instances
+            .iter()
+            .map(|instance| instance.name.clone())
+            .collect();
+        self.links.retain(|name, (_, link)| {
+            let kept = names.contains(name);
+            if !kept {
+                link.abort();
+            }
+            kept
+        });
+        *write(&self.hub.shared.shim_pids) =
+            instances.iter().map(|instance| instance.shim_pid).collect();
+        let bridges = instances
+            .iter()
+            .filter(|instance| instance.kind == InstanceKind::Mcp);
+        *write(&self.hub.shared.bridges) = bridges
+            .map(|instance| (instance.owner.clone(), PathBuf::from(&instance.socket)))
+            .collect();
+        let listed = instances.clone();
+        self.hub.writer.run(move |tx| tx.instances(listed)).await?;
+        for instance in instances {
+            let known = self.links.get(&instance.name);
+            if known.is_some_and(|(known, _)| {
+                known.shim_pid == instance.shim_pid && known.socket == instance.socket
+            }) {
+                continue;
+            }
+            if let Some((_, link)) = self.links.remove(&instance.name) {
+                link.abort();
+            }
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "kept in the table of links and aborted there"
+            )]
+            let link = tokio::spawn(link::keep(
+                self.hub.clone(),
+                instance.name.clone(),
+                instance.socket.clone().into(),
+            ));
+            self.links.insert(instance.name.clone(), (instance, link));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, drains, ends the writer, releases the logs.
+    async fn end(
+        self,
+        writer: std::thread::JoinHandle<()>,
+        drain: Duration,
+    ) -> Result<(), HubError> {
+        let Self { hub, links, .. } = self;
+        hub.shared.stopping.store(true, Ordering::SeqCst);
+        hub.shared.stop.notify_waiters();
+        hub.drain(drain).await;
+        for (_, link) in links.into_values() {
+            link.abort();
+        }
+        // The last job: everything queued before it is committed.
+        let _ = hub.writer.run(|tx| tx.stop()).await;
+        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// A new generation is the current one from this commit on.
+    pub(crate) fn generation(&mut self, number: u64, hash: String, fleet: Fleet) {
+        let current = GenerationRef { number, hash };
+        let body = projection::encode(&current);
+        let row = store::Row::State(store::StateRow {
+            kind: "generation".into(),
+            key: "current".into(),
+            body: body.clone(),
+        });
+        self.system("generation.applied", &number.to_string(), body, row);
+        let fleet = Arc::new(fleet);
+        *write(&self.shared.today) = Arc::clone(&fleet);
+        self.state.fleets.insert(number, fleet);
+        self.state.generation = Some(current);
+        let pins = self.pins();
+        self.state
+            .fleets
+            .retain(|known, _| *known == number || pins.contains(known));
+        self.adopt_orphans();
+        self.dispatch();
+    }
+
+    /// Generations that open tasks pin.
+    pub(crate) fn pins(&self) -> Vec<u64> {
+        let pinned = self
+            .state
+            .tasks
+            .values()
+            .filter_map(|open| open.record.task.generation);
+        pinned
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// The keeper's list of instances.
+    pub(crate) fn instances(&mut self, instances: Vec<Instance>) {
+        let listed: Vec<String> = instances
+            .iter()
+            .map(|instance| instance.name.clone())
+            .collect();
+        for instance in instances {
+            match self.state.instances.get_mut(&instance.name) {
+                Some(state) => {
+                    if state.instance.shim_pid != instance.shim_pid {
+                        state.linked = false;
+                        state.service = None;
+                    }
+                    state.instance = instance;
+                    state.gone_since = None;
+                }
+                None => {
+                    let name = instance.name.clone();
+                    self.state.instances.insert(name, new_instance(instance));
+                }
+            }
+        }
+        let gone: Vec<String> = self
+            .state
+            .instances
+            .keys()
+            .filter(|name| !listed.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.state.instances.remove(&name);
+            self.instance_lost(&name);
+        }
+    }
+
+    /// What time alone decides.
+    pub(crate) fn tick(&mut self, settled: bool) {
+        self.expire();
+        if !settled {
+            return;
+        }
+        let away: Vec<String> = self
+            .state
+            .instances
+            .values()
+            .filter(|state| {
+                !state.linked
+                    && state
+                        .gone_since
+                        .is_some_and(|since| since.elapsed() > REATTACH)
+            })
+            .map(|state| state.instance.name.clone())
+            .collect();
+        let orphaned = self.state.leases.iter().filter(|(name, leased)| {
+            !leased.is_empty() && !self.state.instances.contains_key(*name)
+        });
+        let orphaned: Vec<String> = orphaned.map(|(name, _)| name.clone()).collect();
+        for name in away.into_iter().chain(orphaned) {
+            self.instance_lost(&name);
+        }
+    }
+
+    /// Nothing is accepted after this job.
+    pub(crate) fn stop(&mut self) {
+        self.state.ends = true;
+    }
+}
+
+fn new_instance(instance: Instance) -> InstanceState {
+    InstanceState {
+        instance,
+        linked: false,
+        service: None,
+        attached: false,
+        pid: None,
+        restarts: 0,
+        last_exit: None,
+        ended_ms: None,
+        gone_since: None,
+    }
+}

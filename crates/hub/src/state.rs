@@ -1,0 +1,164 @@
+//! What the writer knows: open tasks, who may take them, and where everything stands.
+//!
+//! Rebuilt from the log at start. Terminal tasks are not kept; they are read when asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use api::fleet::{Agent, Fleet};
+use contract::keeper::{GenerationRef, Instance, InstanceKind};
+use contract::shim::{Exit, ServiceState};
+use mainstay_core::event::StepMark;
+use mainstay_core::step::StepState;
+use mainstay_core::task::TaskRecord;
+use tokio::time::Instant;
+
+use crate::keys::TaskKey;
+
+/// A task in memory.
+pub(crate) struct Open {
+    pub(crate) record: TaskRecord,
+    pub(crate) updated_seq: u64,
+    pub(crate) key: TaskKey,
+    pub(crate) input_text: Arc<str>,
+    /// Messages already stored for this task.
+    pub(crate) blobs: HashSet<[u8; 32]>,
+    /// Marks applied in memory that no entry has yet.
+    pub(crate) pending_marks: BTreeMap<u32, StepMark>,
+    /// When the deadline or the time budget ends, on a clock that no wall jump moves.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Open {
+    /// Calls of it are being made.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.record
+            .steps
+            .iter()
+            .any(|step| step.state == StepState::InFlight)
+    }
+
+    /// Waits for an instance.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let task = &self.record.task;
+        !task.ambient
+            && !task.state.is_terminal()
+            && !task.state.is_parked()
+            && task.lease.is_none()
+    }
+}
+
+/// An instance as the hub sees it.
+pub(crate) struct InstanceState {
+    pub(crate) instance: Instance,
+    /// The link to its shim stands and has told what runs.
+    pub(crate) linked: bool,
+    pub(crate) service: Option<ServiceState>,
+    pub(crate) attached: bool,
+    pub(crate) pid: Option<u32>,
+    pub(crate) restarts: u64,
+    pub(crate) last_exit: Option<Exit>,
+    /// When the attempt before the one that follows by itself ended, as the shim read the clock.
+    pub(crate) ended_ms: Option<u64>,
+    /// When it went away, if it did: an attempt on it is lost after a while.
+    pub(crate) gone_since: Option<Instant>,
+}
+
+/// Everything the writer owns.
+pub(crate) struct State {
+    pub(crate) log: store::Log,
+    pub(crate) system: store::Log,
+    /// This hub's number among the hubs of this state.
+    pub(crate) incarnation: u64,
+    pub(crate) tasks: HashMap<String, Open>,
+    /// Waiting tasks by agent, oldest first.
+    pub(crate) queues: BTreeMap<String, BTreeSet<(i64, String)>>,
+    /// Leased tasks by instance.
+    pub(crate) leases: HashMap<String, BTreeSet<String>>,
+    pub(crate) instances: BTreeMap<String, InstanceState>,
+    pub(crate) stopped: BTreeSet<String>,
+    pub(crate) generation: Option<GenerationRef>,
+    pub(crate) fleets: HashMap<u64, Arc<Fleet>>,
+    pub(crate) low_space: bool,
+    pub(crate) low_space_checked: Option<Instant>,
+    /// The writer's thread ends after this batch.
+    pub(crate) ends: bool,
+}
+
+impl State {
+    /// The fleet of a generation; today's when it is no longer known.
+    pub(crate) fn fleet(&self, generation: u64) -> Option<Arc<Fleet>> {
+        self.fleets
+            .get(&generation)
+            .or_else(|| self.today_fleet())
+            .cloned()
+    }
+
+    fn today_fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleets.get(&self.generation.as_ref()?.number)
+    }
+
+    /// Today's agent of this name.
+    pub(crate) fn agent(&self, name: &str) -> Option<&Agent> {
+        self.today_fleet()?.agents.get(name)
+    }
+
+    /// `; did you mean X?` for a name that is close to an agent's.
+    pub(crate) fn nearest(&self, name: &str) -> String {
+        let names: Vec<&str> = self
+            .today_fleet()
+            .into_iter()
+            .flat_map(|fleet| fleet.agents.keys())
+            .map(String::as_str)
+            .collect();
+        match names
+            .iter()
+            .find(|known| known.contains(name) || name.contains(**known))
+        {
+            Some(known) => format!("; did you mean {known}?"),
+            None if names.is_empty() => "; the fleet has none".to_owned(),
+            None => format!(
+                "; there are {}",
+                names.iter().take(8).copied().collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// The session has another open task before this one: turns follow each other.
+    pub(crate) fn session_is_busy(&self, task: &TaskRecord) -> bool {
+        let this = (task.task.created_ms, task.task.id.as_str());
+        self.tasks.values().any(|open| {
+            let other = &open.record.task;
+            other.session == task.task.session
+                && !other.ambient
+                && !other.state.is_terminal()
+                && (other.created_ms, other.id.as_str()) < this
+        })
+    }
+
+    /// Can this instance take one more task now?
+    pub(crate) fn has_room(&self, name: &str, concurrency: u32) -> bool {
+        let Some(state) = self.instances.get(name) else {
+            return false;
+        };
+        let up = match state.instance.kind {
+            InstanceKind::Exec => state.linked,
+            InstanceKind::Service => {
+                state.linked
+                    && (state.attached
+                        || state.service.as_ref().is_some_and(|service| service.ready))
+            }
+            InstanceKind::Mcp => false,
+        };
+        up && self.leases.get(name).map_or(0, BTreeSet::len) < concurrency as usize
+    }
+
+    /// Ends in good order.
+    pub(crate) fn close(self) {
+        for log in [self.log, self.system] {
+            if let Err(error) = log.close() {
+                tracing::warn!(%error, "failed to close the log in good order; the next start repairs it");
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! A transaction of the writer: events emitted by the jobs of one batch, and what follows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mainstay_core::event::{Event, Recorded, StepMark};
+use mainstay_core::task;
+use store::{Batch, NewEntry, Row};
+use tokio::time::Instant;
+
+use crate::action::Action;
+use crate::keys::TaskKey;
+use crate::projection::{self, EVENT_VERSION};
+use crate::shared::{self, Shared};
+use crate::state::{Open, State};
+use crate::stream::{FrameKind, Published};
+
+/// Runs jobs of one batch against the state.
+pub(crate) struct Tx<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) now_ms: i64,
+    batch: Batch,
+    system: Batch,
+    dirty_tasks: BTreeSet<String>,
+    dirty_steps: BTreeSet<(String, u32)>,
+    sessions: BTreeMap<String, projection::Session>,
+    after: After,
+}
+
+/// What is done once the batch is durable.
+#[derive(Default)]
+pub(crate) struct After {
+    actions: Vec<Action>,
+    frames: Vec<(String, Published)>,
+    settled: BTreeSet<String>,
+    size: u64,
+    entries: u64,
+    commit_micros: Option<u64>,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(state: &'a mut State, shared: &'a Arc<Shared>) -> Self {
+        Self {
+            state,
+            shared,
+            now_ms: jiff::Timestamp::now().as_millisecond(),
+            batch: Batch::default(),
+            system: Batch::default(),
+            dirty_tasks: BTreeSet::new(),
+            dirty_steps: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            after: After::default(),
+        }
+    }
+
+    /// The sequence the next entry will have.
+    fn next_seq(&self) -> u64 {
+        self.state.log.size() + self.batch.entries.len() as u64
+    }
+
+    /// Emits an event of a new task.
+    pub(crate) fn create(
+        &mut self,
+        id: &str,
+        author: &str,
+        traceparent: Option<String>,
+        recorded: Recorded,
+        key: TaskKey,
+        input_text: Arc<str>,
+    ) {
+        let seq = self.push(id, author, traceparent, &recorded);
+        let Some(record) = task::create(id, seq, self.now_ms, &recorded.event) else {
+            return;
+        };
+        if let Event::TaskSubmitted {
+            idempotency: Some(digest),
+            ..
+        } = &recorded.event
+        {
+            self.batch.rows.push(Row::Idempotency {
+                key: digest.to_hex(),
+                task: id.to_owned(),
+            });
+        }
+        self.note_session(&record.task);
+        let due = record
+            .task
+            .deadline_ms
+            .map(|deadline| due_in(deadline - self.now_ms));
+        let open = Open {
+            record,
+            updated_seq: seq,
+            key,
+            input_text,
+            blobs: Default::default(),
+            pending_marks: BTreeMap::new(),
+            due,
+        };
+        self.state.tasks.insert(id.to_owned(), open);
+        self.dirty_tasks.insert(id.to_owned());
+        self.refresh(id);
+    }
+
+    fn note_session(&mut self, task: &task::Task) {
+        if !self.sessions.contains_key(&task.session)
+            && let Ok(Some(row)) = self.state.log.read().session(&task.session)
+            && let Some(session) = projection::decode(&row.body)
+        {
+            self.sessions.insert(task.session.clone(), session);
+        }
+        projection::note_session(&mut self.sessions, task);
+    }
+
+    /// The session's agent, if the session exists.
+    pub(crate) fn session_agent(&self, session: &str) -> Option<String> {
+        if let Some(session) = self.sessions.get(session) {
+            return Some(session.agent.clone());
+        }
+        self.state
+            .log
+            .read()
+            .session(session)
+            .ok()
+            .flatten()
+            .and_then(|row| row.agent)
+    }
+
+    /// The task that an idempotency key made.
+    pub(crate) fn idempotent(&self, key: mainstay_core::step::Digest) -> Option<String> {
+        let key = key.to_hex();
+        let in_batch = self.batch.rows.iter().rev().find_map(|row| match row {
+            Row::Idempotency { key: known, task } if *known == key => Some(task.clone()),
+            _ => None,
+        });
+        in_batch.or_else(|| self.state.log.read().idempotent_task(&key).ok().flatten())
+    }
+
+    /// Follows the task's deadline after an event that changed it.
+    pub(crate) fn renew_due(&mut self, id: &str) {
+        let Some(open) = self.state.tasks.get_mut(id) else {
+            return;
+        };
+        let deadline = open.record.task.deadline_ms;
+        open.due = deadline.map(|deadline| due_in(deadline - self.now_ms));
+    }
+
+    /// Emits an event of a task and applies it.
+    pub(crate) fn emit(&mut self, id: &str, author: &str, recorded: impl Into<Recorded>) {
+        let recorded = recorded.into();
+        if !self.load(id) {
+            return;
+        }
+        self.flush_marks(id, author);
+        let seq = self.push(id, author, None, &recorded);
+        self.apply(id, seq, &recorded.event);
+    }
+
+    fn apply(&mut self, id: &str, seq: u64, event: &Event) {
+        let Some(open) = self.state.tasks.get_mut(id) else {
+            return;
+        };
+        task::apply(&mut open.record, seq, self.now_ms, event);
+        open.updated_seq = seq;
+        self.dirty_tasks.insert(id.to_owned());
+        for n in projection::changed_steps(event) {
+            self.dirty_steps.insert((id.to_owned(), n));
+        }
+        let state = open.record.task.state;
+        if state.is_terminal() || state.is_parked() {
+            self.after.settled.insert(id.to_owned());
+        }
+        self.shared.metrics.event(&open.record, event);
+        self.refresh(id);
+    }
+
+    fn push(
+        &mut self,
+        id: &str,
+        author: &str,
+        traceparent: Option<String>,
+        recorded: &Recorded,
+    ) -> u64 {
+        let seq = self.next_seq();
+        self.batch.entries.push(NewEntry {
+            time_ms: self.now_ms,
+            kind: recorded.event.kind().to_owned(),
+            version: EVENT_VERSION,
+            subject: id.to_owned(),
+            author: author.to_owned(),
+            traceparent,
+            data: projection::encode(&recorded.event),
+            payloads: recorded
+                .payloads
+                .iter()
+                .map(|payload| (payload.name.clone(), payload.bytes.clone()))
+                .collect(),
+        });
+        seq
+    }
+
+    /// Marks a step in memory; the entry follows with the task's next event.
+    pub(crate) fn mark(&mut self, id: &str, attempt: u32, mark: StepMark) {
+        let Some(open) = self.state.tasks.get_mut(id) else {
+            return;
+        };
+        if open.record.task.attempt != attempt {
+            return;
+        }
+        let event = Event::StepsMarked {
+            attempt,
+            marks: vec![mark],
+        };
+        let updated_ms = open.record.task.updated_ms;
+        task::apply(&mut open.record, open.updated_seq, updated_ms, &event);
+        open.pending_marks.insert(mark.n, mark);
+    }
+
+    fn flush_marks(&mut self, id: &str, author: &str) {
+        let Some(open) = self.state.tasks.get_mut(id) else {
+            return;
+        };
+        if open.pending_marks.is_empty() {
+            return;
+        }
+        let marks: Vec<StepMark> = std::mem::take(&mut open.pending_marks)
+            .into_values()
+            .collect();
+        let event = Event::StepsMarked {
+            attempt: open.record.task.attempt,
+            marks,
+        };
+        let seq = self.push(id, author, None, &event.clone().into());
+        self.apply(id, seq, &event);
+    }
+
+    /// Brings a task into memory if it exists.
+    pub(crate) fn load(&mut self, id: &str) -> bool {
+        if self.state.tasks.contains_key(id) {
+            return true;
+        }
+        let reader = self.state.log.read();
+        let Ok(Some((record, updated_seq))) = projection::load(reader, id) else {
+            return false;
+        };
+        let Some(open) = crate::boot::open_task(reader, record, updated_seq) else {
+            return false;
+        };
+        self.state.tasks.insert(id.to_owned(), open);
+        // Looked at again at the commit: it goes when it is terminal and nothing of it is in flight.
+        self.dirty_tasks_touch(id);
+        true
+    }
+
+    fn dirty_tasks_touch(&mut self, id: &str) {
+        self.after.settled.insert(id.to_owned());
+    }
+
+    /// Keeps queues, leases and callers in step with a task.
+    pub(crate) fn refresh(&mut self, id: &str) {
+        let Some(open) = self.state.tasks.get(id) else {
+            return;
+        };
+        let task = &open.record.task;
+        let place = (task.created_ms, id.to_owned());
+        let queue = self.state.queues.entry(task.agent.clone()).or_default();
+        if open.is_waiting() {
+            queue.insert(place);
+        } else {
+            queue.remove(&place);
+        }
+        // An ambient task takes no room.
+        let holder = task
+            .lease
+            .as_ref()
+            .filter(|_| !task.ambient)
+            .map(|lease| lease.instance.clone());
+        for (instance, leased) in &mut self.state.leases {
+            if Some(instance) != holder.as_ref() {
+                leased.remove(id);
+            }
+        }
+        if let Some(instance) = holder {
+            self.state
+                .leases
+                .entry(instance)
+                .or_default()
+                .insert(id.to_owned());
+        }
+        crate::caller::publish(self, id);
+    }
+
+    /// Does it after the commit.
+    pub(crate) fn after(&mut self, action: Action) {
+        self.after.actions.push(action);
+    }
+
+    /// Shows it to clients after the commit.
+    pub(crate) fn frame(&mut self, task: &str, frame: FrameKind) {
+        self.after
+            .frames
+            .push((task.to_owned(), Published::Frame(frame)));
+    }
+
+    /// Tells clients that the task has ended. The view needs the committed output, so the stream
+    /// fills it in when it is read.
+    pub(crate) fn finished(&mut self, task: &str) {
+        self.after.frames.push((task.to_owned(), Published::Ended));
+    }
+
+    /// Appends an entry to the system log.
+    pub(crate) fn system(&mut self, kind: &str, subject: &str, data: Vec<u8>, row: Row) {
+        self.system.entries.push(NewEntry {
+            time_ms: self.now_ms,
+            kind: kind.to_owned(),
+            version: EVENT_VERSION,
+            subject: subject.to_owned(),
+            author: "hub".to_owned(),
+            traceparent: None,
+            data,
+            payloads: Vec::new(),
+        });
+        self.system.rows.push(row);
+    }
+
+    /// Below the reserve new intents are refused; results are still written.
+    pub(crate) fn low_space(&mut self) -> bool {
+        let stale = self
+            .state
+            .low_space_checked
+            .is_none_or(|at| at.elapsed().as_millis() > 500);
+        if stale {
+            self.state.low_space = self.state.log.low_space().unwrap_or(false);
+            self.state.low_space_checked = Some(Instant::now());
+        }
+        self.state.low_space
+    }
+
+    /// Commits the batch and says what follows.
+    pub(crate) fn commit(mut self) -> Result<After, store::StoreError> {
+        if !self.system.entries.is_empty() {
+            self.state.system.append(&self.system)?;
+        }
+        if !self.batch.entries.is_empty() {
+            self.rows();
+            self.batch.now_ms = self.now_ms;
+            let appended = self.state.log.append(&self.batch)?;
+            self.after.commit_micros = Some(appended.commit_micros);
+            self.after.entries = self.batch.entries.len() as u64;
+        }
+        self.after.size = self.state.log.size();
+        self.forget();
+        Ok(self.after)
+    }
+
+    fn rows(&mut self) {
+        for id in &self.dirty_tasks {
+            if let Some(open) = self.state.tasks.get(id) {
+                self.batch
+                    .rows
+                    .push(projection::task_row(&open.record.task, open.updated_seq));
+            }
+        }
+        for (id, n) in &self.dirty_steps {
+            let step = self
+                .state
+                .tasks
+                .get(id)
+                .and_then(|open| open.record.step(*n));
+            if let Some(step) = step {
+                self.batch.rows.push(projection::step_row(id, step));
+            }
+        }
+        self.batch
+            .rows
+            .extend(self.sessions.values().map(projection::session_row));
+    }
+
+    /// Terminal tasks leave memory once nothing of them is in flight.
+    fn forget(&mut self) {
+        for id in self.after.settled.iter().chain(&self.dirty_tasks) {
+            let done = self
+                .state
+                .tasks
+                .get(id)
+                .is_some_and(|open| open.record.task.state.is_terminal() && !open.has_calls());
+            if done {
+                self.state.tasks.remove(id);
+            }
+        }
+    }
+}
+
+/// A point in time that many milliseconds from now; at once if it is past.
+pub(crate) fn due_in(ms: i64) -> Instant {
+    // A year is for ever, and keeps the addition in range.
+    let ms = u64::try_from(ms).unwrap_or(0).min(366 * 24 * 3_600_000);
+    Instant::now() + std::time::Duration::from_millis(ms)
+}
+
+impl After {
+    /// Shows frames, wakes who waits and hands actions over.
+    pub(crate) fn publish(self, shared: &Arc<Shared>) {
+        if let Some(micros) = self.commit_micros {
+            shared.metrics.commit(self.entries, micros);
+        }
+        for (task, frame) in self.frames {
+            shared.streams.publish(&task, self.size, frame);
+        }
+        let mut waiters = shared::lock(&shared.waiters);
+        for id in &self.settled {
+            for waiter in waiters.remove(id).unwrap_or_default() {
+                let _ = waiter.send(());
+            }
+        }
+        drop(waiters);
+        if self.entries > 0 {
+            shared.streams.committed(self.size);
+        }
+        for action in self.actions {
+            crate::action::send(shared, action);
+        }
+    }
+}

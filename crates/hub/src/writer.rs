@@ -1,0 +1,98 @@
+//! The one writer: takes jobs, decides each against its state, commits what has queued as one
+//! transaction, and only then replies.
+//!
+//! A job runs on the writer's thread with a [`Tx`]. It checks first and emits afterwards; a job
+//! that refuses emits nothing. What an event changes is applied at once, so that later jobs of the
+//! same batch see it; nobody outside sees it before the commit. If a commit fails the process
+//! ends: a flush is never retried, and the hub never runs unrecorded.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shared::Shared;
+use crate::state::State;
+use crate::tx::Tx;
+use crate::{Code, HubError};
+
+/// Jobs that may queue: beyond it callers wait.
+const QUEUE: usize = 4096;
+/// Jobs in one transaction.
+const BATCH: usize = 512;
+
+type Reply = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>;
+
+/// The handle: sends jobs and waits for their commit.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(
+        state: State,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || run(state, &shared, queue))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs a job and returns its value after the commit that holds what it emitted.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Tx<'_>) -> T + Send + 'static,
+    ) -> Result<T, HubError> {
+        let (reply, value) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let value = job(tx);
+            Box::new(move || drop(reply.send(value)))
+        });
+        let stopped = || HubError::new(Code::Unavailable, "the hub is stopping");
+        self.jobs.send(job).await.map_err(|_| stopped())?;
+        value.await.map_err(|_| stopped())
+    }
+
+    /// Queues a job nobody waits for. Used for marks, which ride with the next commit anyway: if
+    /// the queue is full the mark is dropped, and an answer may be repeated.
+    pub(crate) fn post(&self, job: impl FnOnce(&mut Tx<'_>) + Send + 'static) {
+        let _ = self.jobs.try_send(Box::new(move |tx| {
+            job(tx);
+            Box::new(|| {})
+        }));
+    }
+}
+
+fn run(mut state: State, shared: &Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut tx = Tx::new(&mut state, shared);
+        let mut replies = vec![first(&mut tx)];
+        while replies.len() < BATCH {
+            match queue.try_recv() {
+                Ok(job) => replies.push(job(&mut tx)),
+                Err(_) => break,
+            }
+        }
+        let after = match tx.commit() {
+            Ok(after) => after,
+            Err(error) => {
+                tracing::error!(%error, source = ?std::error::Error::source(&error), "failed to commit: the hub ends");
+                // Nobody knows what is durable. The next hub reads it from the disk.
+                std::process::exit(74);
+            }
+        };
+        // Published before the replies: whoever gets one may look.
+        after.publish(shared);
+        for reply in replies {
+            reply();
+        }
+        if state.ends {
+            break;
+        }
+    }
+    state.close();
+}
