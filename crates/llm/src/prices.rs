@@ -33,6 +33,13 @@ pub fn lookup(provider_type: &str, model: &str) -> Option<ModelFacts> {
     Some(facts(row))
 }
 
+/// A limit on output, no higher than what the model can write: frameworks ask for their own model's maximum, which
+/// another provider would refuse.
+pub(crate) fn within_output(provider_type: &str, model: &str, asked: Option<u64>) -> Option<u64> {
+    let longest = lookup(provider_type, model).map_or(u64::MAX, |facts| facts.max_output_tokens);
+    asked.map(|asked| asked.min(longest))
+}
+
 /// The id without `-20250929`, `-2025-08-07` or `-latest`.
 fn undated(model: &str) -> Option<&str> {
     if let Some(name) = model.strip_suffix("-latest") {

@@ -15,12 +15,14 @@ const DEFAULT_MAX_TOKENS: u64 = 16_384;
 /// The same for a model whose facts are unknown: every Claude since 3.5 can write this much.
 const UNKNOWN_MODEL_MAX_TOKENS: u64 = 8192;
 
+/// Models that refuse to be told not to think (Anthropic's model table: "adaptive, always on").
+const ALWAYS_THINKS: &[&str] = &["claude-opus-5-5", "claude-fable-5", "claude-mythos-5"];
+
 pub(crate) fn render(request: &Request, model: &str) -> Result<Value, Refusal> {
     let mut body = Map::new();
     body.insert("model".to_owned(), Value::from(model));
-    let max_tokens = request
-        .max_output_tokens
-        .unwrap_or_else(|| default_max_tokens(model));
+    let max_tokens = prices::within_output("anthropic", model, request.max_output_tokens);
+    let max_tokens = max_tokens.unwrap_or_else(|| default_max_tokens(model));
     body.insert("max_tokens".to_owned(), Value::from(max_tokens));
     let system = system(request)?;
     let mut put = |name: &str, value: Option<Value>| {
@@ -39,7 +41,7 @@ pub(crate) fn render(request: &Request, model: &str) -> Result<Value, Refusal> {
         "stop_sequences",
         (!request.stop.is_empty()).then(|| json!(request.stop)),
     );
-    put("thinking", thinking(request));
+    put("thinking", thinking(request, model));
     put("output_config", output_config(request)?);
     if !request.tools.is_empty() {
         put("tools", Some(tools(request)));
@@ -55,6 +57,7 @@ fn default_max_tokens(model: &str) -> u64 {
     }
 }
 
+/// `verbosity` is left out without a word: it is a hint about style that OpenAI's frameworks send by default.
 fn refuse_foreign_sampling(request: &Request) -> Result<(), Refusal> {
     let sampling = &request.sampling;
     let foreign = [
@@ -66,14 +69,6 @@ fn refuse_foreign_sampling(request: &Request) -> Result<(), Refusal> {
         (
             "presence_penalty",
             sampling.presence_penalty.is_some_and(|value| value != 0.0),
-        ),
-        (
-            "verbosity",
-            request
-                .thinking
-                .verbosity
-                .as_deref()
-                .is_some_and(|value| value != "medium"),
         ),
     ];
     if let Some((field, _)) = foreign.iter().find(|(_, set)| *set) {
@@ -94,13 +89,15 @@ fn refuse_foreign_sampling(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Only "no thinking" and an explicit budget have a field; effort is part of `output_config`.
-fn thinking(request: &Request) -> Option<Value> {
+/// Only "no thinking" and an explicit budget have a field; effort is part of `output_config`. OpenAI's frameworks ask
+/// for no thinking by default, so a model that always thinks isn't asked.
+fn thinking(request: &Request, model: &str) -> Option<Value> {
+    let always = ALWAYS_THINKS.iter().any(|prefix| model.starts_with(prefix));
     match (
         request.thinking.effort.as_deref(),
         request.thinking.budget_tokens,
     ) {
-        (Some("none"), _) => Some(json!({"type": "disabled"})),
+        (Some("none"), _) => (!always).then(|| json!({"type": "disabled"})),
         (_, Some(budget)) => Some(json!({"type": "enabled", "budget_tokens": budget})),
         _ => None,
     }

@@ -58,7 +58,8 @@ impl StreamReader {
         if let Some(error) = reported(Dialect::OpenAiChat, 200, &chunk) {
             return Err(UpstreamError::Reported(error));
         }
-        if !self.started && chunk.get("choices").is_some() {
+        // Some servers begin with a chunk without choices, id and model.
+        if !self.started && !items(chunk.get("choices")).is_empty() {
             self.started = true;
             out.push(Event::Start {
                 id: text(&chunk, "id").to_owned(),
@@ -77,13 +78,16 @@ impl StreamReader {
     fn read_choice(&mut self, choice: &Value, out: &mut Vec<Event>) -> Result<(), UpstreamError> {
         let number = count(choice, "index");
         let delta = choice.get("delta").unwrap_or(&Value::Null);
-        for name in ["reasoning_content", "reasoning"] {
-            self.grow(BlockKind::Reasoning, text(delta, name), out)?;
-        }
         // With `n` above 1 the answers interleave; the first is the one that is followed.
         if number == 0 {
+            self.grow(BlockKind::Reasoning, reasoning(delta), out)?;
             self.grow(BlockKind::Text, text(delta, "content"), out)?;
             self.grow(BlockKind::Refusal, text(delta, "refusal"), out)?;
+        }
+        if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
+            // The old form of one call: it holds the answer like the new one.
+            let call = serde_json::json!({"index": u64::MAX, "function": call});
+            self.read_call(number, &call, out)?;
         }
         for call in items(delta.get("tool_calls")) {
             self.read_call(number, call, out)?;
@@ -270,12 +274,17 @@ pub(crate) fn read_body(body: &Value) -> Result<Vec<Event>, UpstreamError> {
     Ok(events)
 }
 
-fn message_blocks(message: &Value) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let reasoning = match text(message, "reasoning_content") {
+/// An open model's reasoning, under either name; servers that send both mean one.
+fn reasoning(message: &Value) -> &str {
+    match text(message, "reasoning_content") {
         "" => text(message, "reasoning"),
         reasoning => reasoning,
-    };
+    }
+}
+
+fn message_blocks(message: &Value) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let reasoning = reasoning(message);
     if !reasoning.is_empty() {
         blocks.push(Block::Reasoning(Reasoning {
             text: reasoning.to_owned(),

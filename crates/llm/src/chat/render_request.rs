@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::prices;
 use crate::refusal::Refusal;
 use crate::request::{
     AssistantPart, OutputFormat, Part, Proof, Request, Source, ToolChoice, ToolResult, Turn,
@@ -23,10 +24,8 @@ pub(crate) fn render(request: &Request, model: &str) -> Result<Value, Refusal> {
         put("stream", Some(Value::Bool(true)));
         put("stream_options", Some(json!({"include_usage": true})));
     }
-    put(
-        "max_completion_tokens",
-        request.max_output_tokens.map(Value::from),
-    );
+    let max_tokens = prices::within_output("openai", model, request.max_output_tokens);
+    put("max_completion_tokens", max_tokens.map(Value::from));
     let sampling = &request.sampling;
     if sampling.top_k.is_some() {
         return Err(Refusal::new(

@@ -216,6 +216,14 @@ impl StreamReader {
         let mut open: Vec<usize> = self.blocks.drain().map(|(_, block)| block.index).collect();
         open.sort_unstable();
         out.extend(open.into_iter().map(|index| Event::BlockEnd { index }));
+        // A server that streams nothing but the end says all of it there.
+        if self.next == 0 {
+            let blocks = items(response.get("output")).iter().flat_map(read_item);
+            for (index, block) in blocks.take(BLOCK_LIMIT).enumerate() {
+                self.calls += usize::from(matches!(block, Block::ToolCall(_)));
+                push_block(out, index, &block);
+            }
+        }
         out.extend(response.get("usage").and_then(usage).map(Event::Usage));
         let reason = stop_reason(response, self.calls > 0);
         out.push(Event::Stop {

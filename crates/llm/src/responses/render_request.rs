@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::chat::render_request::{effort, json_schema, plain_text, url};
+use crate::prices;
 use crate::refusal::Refusal;
 use crate::request::{
     AssistantPart, OutputFormat, Part, Proof, Reasoning, Request, Source, ToolChoice, ToolResult,
@@ -23,10 +24,8 @@ pub(crate) fn render(request: &Request, model: &str) -> Result<Value, Refusal> {
     // Nothing of ours is fetched from the provider again, so nothing need be kept there.
     put("store", Some(Value::Bool(false)));
     put("include", Some(json!(["reasoning.encrypted_content"])));
-    put(
-        "max_output_tokens",
-        request.max_output_tokens.map(Value::from),
-    );
+    let max_tokens = prices::within_output("openai", model, request.max_output_tokens);
+    put("max_output_tokens", max_tokens.map(Value::from));
     put("temperature", request.sampling.temperature.map(Value::from));
     put("top_p", request.sampling.top_p.map(Value::from));
     put(

@@ -394,6 +394,51 @@ fn calls_that_interleave_or_share_a_number_stay_apart() {
 }
 
 #[test]
+fn a_chat_stream_may_begin_without_choices_and_call_the_old_way() {
+    let sent = [
+        json!({"id": "", "model": "", "choices": [], "prompt_filter_results": []}),
+        json!({"id": "c", "model": "model-1", "choices": [{"index": 0, "delta": {"reasoning": "r", "reasoning_content": "r"}}]}),
+        json!({"id": "c", "model": "model-1", "choices": [{"index": 0, "delta": {"function_call": {"name": "f", "arguments": "{\"x\""}}}]}),
+        json!({"id": "c", "model": "model-1", "choices": [{"index": 0, "delta": {"function_call": {"arguments": ":1}"}}}]}),
+        json!({"id": "c", "model": "model-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "function_call"}]}),
+    ];
+    let sent: String = sent
+        .iter()
+        .map(|chunk| format!("data: {chunk}\n\n"))
+        .collect::<String>()
+        + "data: [DONE]\n\n";
+    let chat = Dialect::OpenAiChat;
+    let (pieces, outcome) = run(relay(chat, chat, true), &[sent.as_bytes()]).unwrap();
+    assert_eq!(
+        (
+            outcome.model.as_str(),
+            outcome.tool_calls[0].arguments.as_str()
+        ),
+        ("model-1", "{\"x\":1}")
+    );
+    let held: Vec<bool> = pieces.iter().map(|piece| piece.hold).collect();
+    assert_eq!(held, [false, false, false, true, true, true]);
+}
+
+#[test]
+fn a_response_that_streams_only_its_end_is_read_from_there() {
+    let response = body(Dialect::OpenAiResponses, Case::Tools);
+    let sent = format!(
+        "data: {}\n\n",
+        json!({"type": "response.completed", "response": response})
+    );
+    let (_, outcome) = run(
+        relay(Dialect::OpenAiChat, Dialect::OpenAiResponses, true),
+        &[sent.as_bytes()],
+    )
+    .unwrap();
+    assert_eq!(
+        (outcome.text.as_str(), outcome.tool_calls),
+        (Case::Tools.text(), Case::Tools.calls())
+    );
+}
+
+#[test]
 fn arguments_that_are_no_object_do_not_reach_an_anthropic_agent() {
     let call = json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\":"}});
     let chunk = |finish: &str| {

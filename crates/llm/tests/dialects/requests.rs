@@ -158,6 +158,41 @@ fn an_anthropic_provider_gets_its_own_rules_met() {
 }
 
 #[test]
+fn what_frameworks_send_by_default_is_no_obstacle() {
+    // The Agents SDK, for any model whose name begins with gpt-5.
+    let body = json!({
+        "model": "gpt-5.1", "include": [], "input": [{"role": "user", "content": "hi"}], "instructions": "be",
+        "reasoning": {"effort": "none"}, "text": {"verbosity": "low"}, "tools": [],
+    });
+    let request = parse(Dialect::OpenAiResponses, &body).unwrap();
+    let to = |model: &str| render_request(&request, Dialect::Anthropic, model).unwrap();
+    assert_eq!(
+        to("claude-sonnet-5")["thinking"],
+        json!({"type": "disabled"})
+    );
+    assert_eq!(
+        to("claude-opus-5-5").get("thinking"),
+        None,
+        "it always thinks"
+    );
+    assert_eq!(to("claude-sonnet-5").get("output_config"), None);
+
+    // LangChain's Anthropic client asks for its own model's longest output.
+    let body = json!({"model": "c", "max_tokens": 128_000, "messages": [{"role": "user", "content": "hi"}]});
+    let request = parse(Dialect::Anthropic, &body).unwrap();
+    for (model, expect) in [
+        ("gpt-4o", 16_384),
+        ("gpt-5.1", 128_000),
+        ("who-knows", 128_000),
+    ] {
+        let chat = render_request(&request, Dialect::OpenAiChat, model).unwrap();
+        assert_eq!(chat["max_completion_tokens"], expect, "{model}");
+        let responses = render_request(&request, Dialect::OpenAiResponses, model).unwrap();
+        assert_eq!(responses["max_output_tokens"], expect, "{model}");
+    }
+}
+
+#[test]
 fn pictures_in_tool_results_follow_the_results() {
     let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}});
     let body = json!({"model": "m", "max_tokens": 5, "messages": [
@@ -389,11 +424,6 @@ fn what_can_not_be_carried_is_named() {
             responses("tool_choice", json!({"type": "allowed_tools"})),
             Dialect::OpenAiChat,
             "tool_choice",
-        ),
-        (
-            responses("text", json!({"verbosity": "low"})),
-            Dialect::Anthropic,
-            "verbosity",
         ),
         (anthropic("top_k", json!(5)), Dialect::OpenAiChat, "top_k"),
         (
