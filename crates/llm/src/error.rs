@@ -290,7 +290,8 @@ pub fn render_refusal(agent: Dialect, code: &str, refusal: &crate::Refusal) -> V
 fn openai_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
-        402 | 429 => "rate_limit_error",
+        402 => "insufficient_quota",
+        429 => "rate_limit_error",
         403 => "permission_error",
         400..=499 => "invalid_request_error",
         _ => "server_error",

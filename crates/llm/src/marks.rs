@@ -44,12 +44,11 @@ pub fn answer_marks(outcome: &Outcome) -> Vec<Mark> {
 /// The marks of all earlier answers that a request contains, in order.
 pub fn request_marks(dialect: Dialect, body: &Value) -> Vec<Mark> {
     let messages = items(body.get(dialect.messages_field()));
-    let marks = messages.iter().flat_map(|message| match dialect {
-        Dialect::OpenAiChat => chat_marks(message),
-        Dialect::OpenAiResponses => responses_marks(message),
-        Dialect::Anthropic => anthropic_marks(message),
-    });
-    marks.collect()
+    match dialect {
+        Dialect::OpenAiChat => messages.iter().flat_map(chat_marks).collect(),
+        Dialect::OpenAiResponses => responses_marks(messages),
+        Dialect::Anthropic => messages.iter().flat_map(anthropic_marks).collect(),
+    }
 }
 
 fn said(text: &str) -> Option<Mark> {
@@ -82,13 +81,31 @@ fn chat_marks(message: &Value) -> Vec<Mark> {
     marks
 }
 
-fn responses_marks(item: &Value) -> Vec<Mark> {
-    let mark = match text(item, "type") {
-        "message" | "" if text(item, "role") == "assistant" => said(&spoken(item)),
-        kind if kind.ends_with("_call") => called(text(item, "call_id")),
-        _ => None,
-    };
-    mark.into_iter().collect()
+/// An answer is several items here, and its text may be in several of them: each run is also one answer.
+fn responses_marks(items: &[Value]) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    let mut run: Vec<String> = Vec::new();
+    for item in items {
+        match text(item, "type") {
+            "message" | "" if text(item, "role") == "assistant" => {
+                run.push(spoken(item));
+                marks.extend(run.last().and_then(|text| said(text)));
+            }
+            "reasoning" => {}
+            kind if kind.ends_with("_call") => marks.extend(called(text(item, "call_id"))),
+            _ => marks.extend(said_together(std::mem::take(&mut run))),
+        }
+    }
+    marks.extend(said_together(run));
+    marks
+}
+
+fn said_together(run: Vec<String>) -> Option<Mark> {
+    if run.len() > 1 {
+        said(&run.concat())
+    } else {
+        None
+    }
 }
 
 fn anthropic_marks(message: &Value) -> Vec<Mark> {

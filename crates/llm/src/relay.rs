@@ -67,8 +67,8 @@ impl Outcome {
     }
 }
 
-/// One model call's answer on its way.
-#[derive(Debug)]
+/// One model call's answer on its way. A clone is a second reading from here on.
+#[derive(Debug, Clone)]
 pub struct Relay {
     agent: Dialect,
     provider: Dialect,
@@ -361,7 +361,7 @@ pub(crate) fn write_body(
 }
 
 /// Reads a provider's stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Reader {
     Chat(chat::read_answer::StreamReader),
     Responses(responses::read_answer::StreamReader),
@@ -403,7 +403,7 @@ impl Reader {
 }
 
 /// Writes an agent's stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Writer {
     Chat(chat::write_answer::StreamWriter),
     Responses(Box<responses::write_answer::StreamWriter>),

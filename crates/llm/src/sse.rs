@@ -17,7 +17,7 @@ pub(crate) struct SseEvent {
 }
 
 /// Cuts bytes into events.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct SseDecoder {
     /// Bytes that aren't handed on yet, from the start of the event at work.
     raw: Vec<u8>,

@@ -15,7 +15,7 @@ use crate::fields::{count, items, text};
 use crate::request::{Proof, Reasoning, ToolCall};
 use crate::usage::Usage;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StreamReader {
     /// The provider's block numbers that are of interest, and ours.
     blocks: HashMap<u64, OpenBlock>,
@@ -25,7 +25,7 @@ pub(crate) struct StreamReader {
     ended: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct OpenBlock {
     index: usize,
     is_call: bool,

@@ -8,7 +8,7 @@ use crate::request::{Proof, Reasoning};
 use crate::sse;
 use crate::usage::Usage;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StreamWriter {
     /// How far each block is written: reasoning waits for what decides its type.
     blocks: Vec<Written>,

@@ -15,7 +15,7 @@ use crate::usage::Usage;
 /// The most parallel calls and blocks that one answer may have.
 pub(crate) const BLOCK_LIMIT: usize = 4096;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StreamReader {
     started: bool,
     blocks: usize,
@@ -29,7 +29,7 @@ pub(crate) struct StreamReader {
 }
 
 /// A tool call in the stream. `key` is (choice, index in the choice).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Call {
     key: (u64, u64),
     block: usize,

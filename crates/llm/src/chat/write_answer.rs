@@ -9,7 +9,7 @@ use crate::request::{Proof, Reasoning, ToolCall};
 use crate::sse;
 use crate::usage::Usage;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StreamWriter {
     created_unix_s: u64,
     include_usage: bool,
@@ -23,7 +23,7 @@ pub(crate) struct StreamWriter {
     finish: Option<&'static str>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Numbered {
     Text,
     Refusal,

@@ -21,7 +21,7 @@ const FOREIGN_CALLS: &[&str] = &[
     "apply_patch_call",
 ];
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StreamReader {
     /// Open blocks by output index and, within a message, content index.
     blocks: HashMap<(u64, u64), OpenBlock>,
@@ -32,7 +32,7 @@ pub(crate) struct StreamReader {
     ended: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct OpenBlock {
     index: usize,
     /// Whether any delta came: what the closing event repeats is only used if none did.

@@ -10,7 +10,7 @@ use crate::responses::{PLAIN_PROOF, REDACTED_PROOF, SIGNATURE_PROOF};
 use crate::sse;
 use crate::usage::Usage;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StreamWriter {
     created_unix_s: u64,
     sequence: u64,

@@ -81,11 +81,6 @@ fn every_agent_gets_every_providers_answer() {
     }
 }
 
-/// Every place in a stream, or, to keep the tests quick, every seventh.
-fn positions(length: usize, all: bool) -> impl Iterator<Item = usize> {
-    (0..length).step_by(if all { 1 } else { 7 })
-}
-
 #[test]
 fn any_split_of_a_stream_gives_the_same_bytes() {
     for (agent, provider, case, streamed) in everything() {
@@ -94,41 +89,43 @@ fn any_split_of_a_stream_gives_the_same_bytes() {
         }
         let sent = upstream(provider, case, true);
         let (whole, outcome) = run(relay(agent, provider, true), &[&sent]).unwrap();
-        for split in positions(sent.len(), agent == provider && case == Case::Tools) {
-            let (pieces, split_outcome) = run(
-                relay(agent, provider, true),
-                &[&sent[..split], &sent[split..]],
-            )
-            .unwrap();
-            assert_eq!(pieces, whole, "{agent} over {provider} split at {split}");
-            assert_eq!(split_outcome, outcome);
+        let mut before = relay(agent, provider, true);
+        let mut pieces = Vec::new();
+        for at in 0..sent.len() {
+            if at % 5 == 0 || agent == provider {
+                let rest = run(before.clone(), &[&sent[at..]]).unwrap();
+                assert!(
+                    whole.ends_with(&rest.0) && whole.len() == pieces.len() + rest.0.len(),
+                    "{agent} over {provider} split at {at}"
+                );
+                assert_eq!(rest.1, outcome);
+            }
+            pieces.extend(before.push(&sent[at..=at]).unwrap());
         }
-        let single: Vec<&[u8]> = sent.chunks(1).collect();
-        assert_eq!(run(relay(agent, provider, true), &single).unwrap().0, whole);
+        pieces.extend(before.finish().unwrap());
+        assert_eq!(pieces, whole, "{agent} over {provider} byte by byte");
     }
 }
 
 #[test]
 fn a_stream_that_ends_early_is_always_an_error() {
     for (agent, provider, case, streamed) in everything() {
-        if !streamed || !matches!(case, Case::Text | Case::Tools) {
+        if !streamed {
             continue;
         }
         let sent = upstream(provider, case, true);
         let payload = sent.trim_ascii_end().len();
-        for cut in positions(payload, agent == provider) {
-            let result = run(relay(agent, provider, true), &[&sent[..cut]]);
-            assert_eq!(
-                result.err(),
-                Some(UpstreamError::Incomplete),
-                "{agent} over {provider} {case:?} cut at {cut}"
-            );
-        }
-        for cut in payload..sent.len() {
-            assert!(
-                run(relay(agent, provider, true), &[&sent[..cut]]).is_ok(),
-                "only line ends are missing"
-            );
+        let mut before = relay(agent, provider, true);
+        for cut in 0..sent.len() {
+            let ended = before.clone().finish();
+            if cut < payload {
+                let context = format!("{agent} over {provider} {case:?} cut at {cut}");
+                assert_eq!(ended.err(), Some(UpstreamError::Incomplete), "{context}");
+                assert_eq!(before.outcome().stop, None, "{context}");
+            } else {
+                assert!(ended.is_ok(), "only line ends are missing");
+            }
+            before.push(&sent[cut..=cut]).unwrap();
         }
     }
 }
