@@ -1,0 +1,159 @@
+//! One client's connection: its slot, and an end for clients that stop reading.
+//!
+//! A write that makes no progress for [`WRITE_STALL`] fails, whatever the protocol on top (a slow
+//! reader of a stream can come back with the last id it saw). The slot travels with the socket, so
+//! an upgraded connection is counted until it is really gone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+
+/// How long a client may let our bytes lie.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// Who is at the other end; an extension of each request.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    Network {
+        local: SocketAddr,
+    },
+    Local {
+        uid: u32,
+    },
+    /// On the command line's socket, and not welcome there.
+    Refused(&'static str),
+}
+
+/// A socket in its slot.
+pub(crate) struct Connection<S> {
+    socket: S,
+    _slot: OwnedSemaphorePermit,
+    stall_after: Duration,
+    /// Only while a write waits: idle connections carry no timer for it.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn new(socket: S, slot: OwnedSemaphorePermit) -> Self {
+        Self {
+            socket,
+            _slot: slot,
+            stall_after: WRITE_STALL,
+            stall: None,
+        }
+    }
+
+    fn guard<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall_after = self.stall_after;
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_after)));
+        stall.as_mut().poll(cx).map(|()| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "client does not read",
+            ))
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.guard(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.guard(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+
+    async fn connection(
+        slots: &Arc<Semaphore>,
+    ) -> (Connection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(8);
+        (
+            Connection::new(ours, slots.clone().acquire_owned().await.unwrap()),
+            theirs,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_is_let_go() {
+        let (mut ours, _theirs) = connection(&Arc::new(Semaphore::new(1))).await;
+        ours.stall_after = Duration::from_millis(20);
+        let error = ours.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn progress_starts_the_clock_anew() {
+        let (mut ours, mut theirs) = connection(&Arc::new(Semaphore::new(1))).await;
+        let writer =
+            tokio::spawn(async move { (ours.write_all(&[7; 64]).await, ours.stall.is_none()) });
+        theirs.read_exact(&mut [0; 64]).await.unwrap();
+        let (written, no_timer_left) = writer.await.unwrap();
+        assert!(written.is_ok() && no_timer_left);
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_free_again_when_its_socket_is_gone() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (ours, _theirs) = connection(&slots).await;
+        assert_eq!(slots.available_permits(), 0);
+        drop(ours);
+        assert_eq!(slots.available_permits(), 1);
+    }
+}
