@@ -47,6 +47,10 @@ impl Decoder {
     }
 
     /// The next whole message, `None` if more bytes are needed.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "fallible and generic: no iterator"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(body) = self.next_body()? else {
             return Ok(None);

@@ -1,4 +1,6 @@
-//! Circles: of agents that are each other's tools, of providers that are each other's fallback.
+//! Circles of agents that are each other's tools.
+//!
+//! Providers may back each other up: a call tries its own provider's list and no further.
 
 use super::Resolver;
 use crate::fleet::ToolKind;
@@ -56,7 +58,7 @@ impl Resolver<'_> {
 }
 
 /// The shortest way from a node back to itself, if the node is the first by name on it; so each circle is found once.
-pub(super) fn circle(start: &str, next: &dyn Fn(&str) -> Vec<String>) -> Option<Vec<String>> {
+fn circle(start: &str, next: &dyn Fn(&str) -> Vec<String>) -> Option<Vec<String>> {
     let mut came_from: BTreeMap<String, String> = BTreeMap::new();
     let mut level = BTreeSet::from([start.to_owned()]);
     while !level.is_empty() {

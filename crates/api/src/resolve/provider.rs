@@ -21,9 +21,6 @@ impl Resolver<'_> {
                 None => self.set_aside(object),
             }
         }
-        for object in self.of_kind(Kind::Provider) {
-            self.fallback_circle(object);
-        }
     }
 
     fn provider(&mut self, object: &Object, spec: &ProviderSpec) -> Option<Provider> {
@@ -176,36 +173,6 @@ impl Resolver<'_> {
             price,
             context: model.context.or(known.context),
         }
-    }
-
-    /// Reports a fallback that leads back to its own provider. The one that is first by name reports for the circle.
-    fn fallback_circle(&mut self, object: &Object) {
-        let providers = &self.fleet.providers;
-        let next = |name: &str| {
-            let fallback = providers
-                .get(name)
-                .map(|provider| provider.fallback.as_slice())
-                .unwrap_or_default();
-            fallback
-                .iter()
-                .map(|reference| reference.provider.clone())
-                .collect()
-        };
-        let Some(circle) = super::circle::circle(object.name(), &next) else {
-            return;
-        };
-        let position = providers.get(object.name()).and_then(|provider| {
-            provider
-                .fallback
-                .iter()
-                .position(|reference| Some(&reference.provider) == circle.get(1))
-        });
-        let field = format!("spec.fallback[{}]", position.unwrap_or(0));
-        let message = format!(
-            "the fallback leads back to its own provider: {}",
-            circle.join(" → ")
-        );
-        self.problem(object, &field, message);
     }
 }
 
