@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::lines::Lines;
@@ -35,6 +35,9 @@ pub enum CallError {
     /// It left, and nobody knows what became of it.
     #[error("the tool server did not answer: {0}")]
     Unanswered(String),
+    /// The same, because time was up.
+    #[error("the tool server did not answer within {seconds} s")]
+    TimedOut { seconds: f32 },
     /// The server answered with an HTTP status instead of a result.
     #[error("the tool server answered with status {status}: {message}")]
     Status { status: u16, message: String },
@@ -59,6 +62,8 @@ pub enum CallError {
 pub struct Call {
     pub name: String,
     pub arguments: Value,
+    /// Sent as `_meta`, unless empty.
+    pub meta: Map<String, Value>,
     pub timeout: Duration,
     /// A longer answer is an error.
     pub limit_bytes: usize,
@@ -180,7 +185,10 @@ impl Client {
 
     /// Calls a tool; the result is the server's own `CallToolResult`.
     pub async fn call_tool(&self, call: &Call) -> Result<Value, CallError> {
-        let params = json!({"name": call.name, "arguments": call.arguments});
+        let mut params = json!({"name": call.name, "arguments": call.arguments});
+        if !call.meta.is_empty() {
+            params["_meta"] = Value::Object(call.meta.clone());
+        }
         let result = self
             .request("tools/call", params, call.timeout, call.limit_bytes)
             .await?;
@@ -227,11 +235,9 @@ impl Client {
 
     fn with_meta(&self, mut params: Value) -> Value {
         if self.stateless.load(Ordering::Relaxed) {
-            params["_meta"] = json!({
-                VERSION_META: STATELESS,
-                CLIENT_INFO_META: client_info(),
-                CLIENT_CAPABILITIES_META: {},
-            });
+            params["_meta"][VERSION_META] = json!(STATELESS);
+            params["_meta"][CLIENT_INFO_META] = client_info();
+            params["_meta"][CLIENT_CAPABILITIES_META] = json!({});
         }
         params
     }

@@ -174,10 +174,9 @@ impl Lines {
                     "notifications/cancelled",
                     &reason,
                 ));
-                Err(CallError::Unanswered(format!(
-                    "nothing came within {} s",
-                    timeout.as_secs_f32()
-                )))
+                Err(CallError::TimedOut {
+                    seconds: timeout.as_secs_f32(),
+                })
             }
         }
     }

@@ -62,10 +62,9 @@ impl StreamableHttp {
         tokio::time::timeout(timeout, exchange)
             .await
             .unwrap_or_else(|_| {
-                Err(CallError::Unanswered(format!(
-                    "nothing came within {} s",
-                    timeout.as_secs_f32()
-                )))
+                Err(CallError::TimedOut {
+                    seconds: timeout.as_secs_f32(),
+                })
             })
     }
 
