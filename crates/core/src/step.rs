@@ -384,3 +384,6 @@ pub fn suspicious(
         })
         .map(|step| step.n)
 }
+
+#[cfg(test)]
+mod tests;
