@@ -7,6 +7,7 @@
 mod agents;
 mod clients;
 mod fakes;
+mod replay;
 mod sweep;
 mod unharmed;
 mod world;
