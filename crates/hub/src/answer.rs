@@ -204,7 +204,7 @@ impl AnswerStream {
     /// Waits for the status line. It leaves with the first byte, or when the answer is whole.
     pub async fn head(&mut self) -> Result<Head, Broken> {
         let (replayed, step) = (self.replayed, self.step);
-        self.wait(|inner| {
+        Self::wait(&self.spool, |inner| {
             let whole = matches!(inner.end, Some(Ok(())));
             if inner.released > 0 || whole {
                 let (status, content_type, no_retry) =
@@ -228,18 +228,17 @@ impl AnswerStream {
     /// The next bytes; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         let from = self.next;
-        let chunk = self
-            .wait(|inner| {
-                if from < inner.released {
-                    return Some(Some(Ok(inner.chunks[from].clone())));
-                }
-                match inner.end {
-                    Some(Ok(())) => Some(None),
-                    Some(Err(broken)) => Some(Some(Err(broken))),
-                    None => None,
-                }
-            })
-            .await;
+        let chunk = Self::wait(&self.spool, |inner| {
+            if from < inner.released {
+                return Some(Some(Ok(inner.chunks[from].clone())));
+            }
+            match inner.end {
+                Some(Ok(())) => Some(None),
+                Some(Err(broken)) => Some(Some(Err(broken))),
+                None => None,
+            }
+        })
+        .await;
         self.next += 1;
         chunk
     }
@@ -251,13 +250,14 @@ impl AnswerStream {
         }
     }
 
-    async fn wait<T>(&self, ready: impl Fn(&Inner) -> Option<T>) -> T {
+    // Not a method: a stream isn't `Sync`, so a reference to it must not be held across an await.
+    async fn wait<T>(spool: &Spool, ready: impl Fn(&Inner) -> Option<T>) -> T {
         loop {
-            let notified = self.spool.changed.notified();
+            let notified = spool.changed.notified();
             tokio::pin!(notified);
             // Registered before looking, or a change in between would be missed.
             notified.as_mut().enable();
-            if let Some(value) = ready(&self.spool.lock()) {
+            if let Some(value) = ready(&spool.lock()) {
                 return value;
             }
             notified.await;

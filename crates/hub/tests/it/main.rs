@@ -1,0 +1,6 @@
+//! The hub on a real log, with a home and a shim played by the test.
+
+mod home;
+mod replay;
+mod restart;
+mod task;

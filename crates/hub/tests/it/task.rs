@@ -1,0 +1,238 @@
+//! A task from its submission to its end.
+
+use contract::shim::{Fact, ToShim};
+use hub::Code;
+use hub::task::Resume;
+use mainstay_core::task::ResumeAs;
+use serde_json::json;
+
+use crate::home::{Home, WAIT, exited, fleet, killed, model, tool, work};
+use hub::step::Effect;
+
+#[tokio::test]
+async fn a_task_goes_from_manifest_to_answer() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("hello").await;
+    let (id, attempts) = home.shim.assigned().await;
+    assert_eq!(id, task.id);
+    let stdin: serde_json::Value = serde_json::from_str(&attempts[0].stdin).unwrap();
+    assert_eq!(stdin["input"], "hello");
+    assert_eq!(stdin["attempt"], 1);
+    assert_eq!(stdin["history"], json!([]));
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    assert_eq!(
+        home.call(&caller, model("one"), "answer").await,
+        ("answer".into(), false)
+    );
+    home.ended(&id, 1, exited(0, "done\n"), false).await;
+    let view = home.hub.task_wait(&id, WAIT).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.output, view.steps, view.replayed),
+        ("completed", json!("done"), 1, 0)
+    );
+
+    // The next turn of the session sees the first.
+    let mut next = work("again");
+    next.session = Some(view.session.clone());
+    home.hub.task_submit(next).await.unwrap();
+    let (_, attempts) = home.shim.assigned().await;
+    let stdin: serde_json::Value = serde_json::from_str(&attempts[0].stdin).unwrap();
+    assert_eq!(
+        stdin["history"],
+        json!([{"role": "user", "content": "hello"}, {"role": "agent", "content": "done"}])
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_makes_one_task() {
+    let state = tempfile::tempdir().unwrap();
+    let home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let keyed = |input: &str| {
+        let mut submit = work(input);
+        submit.idempotency_key = Some("key".into());
+        submit
+    };
+    let first = home.hub.task_submit(keyed("a")).await.unwrap();
+    assert_eq!(home.hub.task_submit(keyed("a")).await.unwrap().id, first.id);
+    assert_eq!(
+        home.hub.task_submit(keyed("b")).await.unwrap_err().code,
+        Code::Conflict
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_an_unknown_agent_is_named() {
+    let state = tempfile::tempdir().unwrap();
+    let home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let mut refused = None;
+    for n in 0..8 {
+        if let Err(error) = home.hub.task_submit(work(&n.to_string())).await {
+            refused = Some((n, error.code));
+            break;
+        }
+    }
+    let (n, code) = refused.unwrap();
+    assert!((3..=4).contains(&n), "one runs, three wait: {n}");
+    assert_eq!(code, Code::QueueFull);
+    let mut submit = work("x");
+    submit.agent = "helpr".into();
+    let error = home.hub.task_submit(submit).await.unwrap_err();
+    assert!(
+        error.code == Code::NotFound && error.message.contains("helper"),
+        "{error}"
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn two_crashes_alike_with_nothing_done_between_wait_for_a_person() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    home.shim.assigned().await;
+    home.ended(&task, 1, exited(1, ""), true).await;
+    home.fact(Fact::AttemptStarted {
+        task: task.clone(),
+        attempt: 2,
+        pid: 1,
+    })
+    .await;
+    home.ended(&task, 2, exited(1, ""), true).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_deref()),
+        ("input-required", Some("poison"))
+    );
+    assert!(view.error.unwrap().message.contains("it broke"));
+    home.hub.task_retry(&task).await.unwrap();
+    let (_, attempts) = home.shim.assigned().await;
+    assert_eq!(attempts[0].number, 3);
+    home.ended(&task, 3, exited(0, "ok"), false).await;
+    assert_eq!(
+        home.hub.task_wait(&task, WAIT).await.unwrap().state,
+        "completed"
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn kills_from_outside_are_not_counted() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|agent| agent.max_attempts = 2), vec![]).await;
+    let task = home.submit("x").await.id;
+    home.shim.assigned().await;
+    for attempt in 1..=6 {
+        home.ended(&task, attempt, killed(), true).await;
+        home.fact(Fact::AttemptStarted {
+            task: task.clone(),
+            attempt: attempt + 1,
+            pid: 1,
+        })
+        .await;
+    }
+    home.ended(&task, 7, exited(0, "ok"), false).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!((view.state.as_str(), view.attempts), ("completed", 7));
+    home.end().await;
+}
+
+#[tokio::test]
+async fn exit_78_fails_the_task_for_good() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    home.shim.assigned().await;
+    home.ended(&task, 1, exited(78, ""), false).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    let error = view.error.unwrap();
+    assert_eq!(
+        (
+            view.state.as_str(),
+            error.code.as_str(),
+            error.message.as_str()
+        ),
+        ("failed", "agent", "it broke")
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_budget_refuses_the_next_call_and_the_task_fails_with_it() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(
+        state.path(),
+        &fleet(|agent| agent.budget.steps = Some(1)),
+        vec![],
+    )
+    .await;
+    let task = home.submit("x").await.id;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.call(&caller, model("one"), "a").await;
+    let refused = home
+        .hub
+        .step_begin(&caller, model("two"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, Code::Budget);
+    home.ended(&task, 1, exited(1, ""), true).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_deref()),
+        ("failed", Some("budget"))
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_canceled_task_ends_its_process_and_its_token() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.hub.task_cancel(&task).await.unwrap();
+    home.shim
+        .until(|message| matches!(message, ToShim::EndTask { .. }))
+        .await;
+    assert_eq!(
+        home.hub
+            .identify(&attempts[0].token)
+            .await
+            .unwrap_err()
+            .code,
+        Code::Fenced
+    );
+    assert_eq!(
+        home.hub
+            .step_begin(&caller, model("late"))
+            .await
+            .unwrap_err()
+            .code,
+        Code::Fenced
+    );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_word_is_only_taken_on_a_step_in_question() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.call(&caller, tool("{}", Effect::Opaque), "r").await;
+    let resume = Resume {
+        step: 1,
+        how: ResumeAs::Repeat,
+        result: None,
+    };
+    assert_eq!(
+        home.hub.task_resume(&task, resume).await.unwrap_err().code,
+        Code::Conflict
+    );
+    home.end().await;
+}
