@@ -264,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn what_javascript_prints_is_masked_but_for_its_zone() {
+        check(
+            "Tue Nov 24 2026 06:28:45 GMT+0000 (Coordinated Universal Time)",
+            "<T>+0000 (Coordinated Universal Time)",
+        );
+    }
+
+    #[test]
     fn other_values_stay() {
         for other in [
             "2026-11-25",

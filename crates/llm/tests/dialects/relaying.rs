@@ -417,6 +417,78 @@ fn a_chat_stream_may_begin_without_choices_and_call_the_old_way() {
     assert_eq!(held, [false, false, false, true, true, true]);
 }
 
+/// For each provider a stream in which a call that has no JSON to be balanced ends, and text follows; and the event
+/// with which the call is complete.
+fn calls_without_json() -> Vec<(Dialect, Vec<Value>, usize)> {
+    let chat =
+        |delta: Value| json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]});
+    let block = |index: u64, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
+    let item = |kind: &str, item: Value| json!({"type": kind, "output_index": 0, "item": item});
+    let custom =
+        json!({"type": "custom_tool_call", "call_id": "a", "name": "f", "input": "free text"});
+    let function = json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": ""});
+    vec![
+        (
+            Dialect::OpenAiChat,
+            vec![
+                chat(
+                    json!({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": "free"}}]}),
+                ),
+                chat(
+                    json!({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "f", "arguments": ""}}]}),
+                ),
+            ],
+            1,
+        ),
+        (
+            Dialect::Anthropic,
+            vec![
+                json!({"type": "message_start", "message": {"id": "1", "model": "m"}}),
+                block(
+                    0,
+                    json!({"type": "tool_use", "id": "a", "name": "f", "input": {}}),
+                ),
+                json!({"type": "content_block_stop", "index": 0}),
+                block(1, json!({"type": "text", "text": ""})),
+            ],
+            2,
+        ),
+        (
+            Dialect::OpenAiResponses,
+            vec![
+                item("response.output_item.added", function.clone()),
+                item("response.output_item.done", function),
+                json!({"type": "response.in_progress"}),
+            ],
+            1,
+        ),
+        (
+            Dialect::OpenAiResponses,
+            vec![
+                item("response.output_item.added", custom.clone()),
+                item("response.output_item.done", custom),
+                json!({"type": "response.in_progress"}),
+            ],
+            1,
+        ),
+    ]
+}
+
+#[test]
+fn a_call_without_arguments_is_held_from_its_end() {
+    for (provider, events, complete) in calls_without_json() {
+        let mut relay = relay(provider, provider, true);
+        for (at, event) in events.iter().enumerate() {
+            let pieces = relay.push(format!("data: {event}\n\n").as_bytes()).unwrap();
+            assert_eq!(
+                pieces[0].hold,
+                at >= complete,
+                "{provider} event {at}: {event}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_response_that_streams_only_its_end_is_read_from_there() {
     let response = body(Dialect::OpenAiResponses, Case::Tools);
