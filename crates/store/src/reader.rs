@@ -16,6 +16,9 @@ use crate::error::{OpenError, StoreError};
 use crate::row::to_sql;
 use crate::schema::{self, Format};
 
+/// A page of entries ends once it holds this much.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
 /// A connection for reading, with what entry 0 says about the log.
 #[derive(Debug)]
 pub struct Reader {
@@ -101,17 +104,19 @@ impl Reader {
             .cast_unsigned())
     }
 
-    /// Up to `limit` entries from `from` on.
+    /// Up to `limit` entries from `from` on; fewer if they are large, none only at the end.
     pub fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let sql = "SELECT seq, bytes FROM entry WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params![to_sql(from), to_sql(limit as u64)])?;
-        let mut entries = Vec::new();
+        let (mut entries, mut page_bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            entries.push(decode(
-                row.get(0)?,
-                row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?,
-            )?);
+            let bytes = row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?;
+            entries.push(decode(row.get(0)?, bytes)?);
+            page_bytes += bytes.len();
+            if page_bytes >= PAGE_BYTES {
+                break;
+            }
         }
         Ok(entries)
     }

@@ -150,7 +150,7 @@ fn replay(reader: &Reader, fold: &mut dyn Fold, target: &Connection) -> Result<u
             }
             from = seq + 1;
         }
-        if page.len() < PAGE {
+        if page.is_empty() {
             return Ok(from);
         }
     }

@@ -185,6 +185,11 @@ fn check_elsewhere(
 fn unreadable(place: &str, source: rusqlite::Error) -> VerifyError {
     use rusqlite::ErrorCode;
     match source.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) if is_short_read(&source) => Mismatch::Unreadable {
+            place: place.to_owned(),
+            source,
+        }
+        .into(),
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
@@ -201,6 +206,13 @@ fn unreadable(place: &str, source: rusqlite::Error) -> VerifyError {
         }
         .into(),
     }
+}
+
+/// The file ends before the page: it was cut.
+fn is_short_read(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
 }
 
 fn from_store(place: &str, error: StoreError) -> VerifyError {

@@ -59,7 +59,7 @@ fn a_flipped_byte_in_the_database_is_noticed() {
     // Empty space in pages is most of a small database; a sample of it is enough.
     let used = (100..bytes.len())
         .filter(|at| bytes[*at] != 0 || at % 8 == 0)
-        .step_by(stride(67));
+        .step_by(stride(31));
     let noticed = sweep(dir.path(), "log.db", (0..100).chain(used));
     assert!(noticed > 300 / stride(1).max(1), "only {noticed} noticed");
 }
@@ -82,7 +82,7 @@ fn a_flipped_byte_in_the_wal_is_noticed_every_time() {
     fill(&mut log, 3);
     let copied = copy(dir.path());
     let header = 0..32;
-    let frames = (32..length(copied.path(), "log.db-wal")).step_by(stride(1201));
+    let frames = (32..length(copied.path(), "log.db-wal")).step_by(stride(701));
     let noticed = sweep(
         copied.path(),
         "log.db-wal",

@@ -6,6 +6,7 @@
 )]
 
 mod append;
+mod crash;
 mod damage;
 mod erase;
 mod fixture;

@@ -166,3 +166,26 @@ fn the_other_rows_are_put_replaced_and_deleted() {
     assert_eq!(reader.idempotent_task("i").unwrap(), None);
     assert_eq!(reader.states("k").unwrap(), [state("y", 1)]);
 }
+
+#[test]
+fn a_page_of_large_entries_ends_early_but_none_is_left_out() {
+    let dir = temp();
+    let mut log = open(dir.path());
+    for _ in 0..12 {
+        let large = NewEntry {
+            payloads: Vec::new(),
+            data: vec![7; 1024 * 1024],
+            ..entry(1)
+        };
+        log.append(&Batch {
+            entries: vec![large],
+            ..Batch::default()
+        })
+        .unwrap();
+    }
+    let page = log.read().entries(0, 100).unwrap();
+    assert!(page.len() < 12, "{}", page.len());
+    let rest = log.read().entries(page.len() as u64, 100).unwrap();
+    assert_eq!(rest.last().map(|entry| entry.seq), Some(12));
+    assert_eq!(page.len() + rest.len(), 13);
+}

@@ -1,0 +1,67 @@
+//! A writer killed at any moment: what it acknowledged is there, and the log is whole.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::fixture::{copy, examine, fill, open, temp};
+
+const DIR: &str = "MAINSTAY_TEST_LOG";
+
+/// Not a test of its own: what the killed process runs. It says the log's size after each commit.
+#[test]
+#[ignore = "run by the test below, as the process to kill"]
+fn append_until_killed() {
+    let Some(dir) = std::env::var_os(DIR) else {
+        return;
+    };
+    let mut log = open(Path::new(&dir));
+    loop {
+        fill(&mut log, 1);
+        println!("\nsize {}", log.size());
+    }
+}
+
+fn start(dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "crash::append_until_killed",
+        ])
+        .env(DIR, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn what_a_killed_writer_acknowledged_is_there_and_the_log_is_whole() {
+    let dir = temp();
+    let mut acknowledged = 0;
+    for round in 1..=8 {
+        let mut child = start(dir.path());
+        let lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let sizes = lines.filter_map(|line| line.strip_prefix("size ")?.parse::<u64>().ok());
+        // Kill it while it goes on writing, then read what it still managed to say.
+        let mut sizes = sizes.inspect(|size| acknowledged = *size);
+        assert!(sizes.nth(round * 3).is_some(), "the writer ended by itself");
+        child.kill().unwrap();
+        sizes.by_ref().for_each(drop);
+        child.wait().unwrap();
+
+        let crashed = copy(dir.path());
+        let log = open(crashed.path());
+        assert!(
+            log.size() >= acknowledged,
+            "{} of {acknowledged}",
+            log.size()
+        );
+        assert!(log.healed_heads() <= 1);
+        log.close().unwrap();
+        examine(crashed.path()).unwrap();
+    }
+}
