@@ -171,7 +171,7 @@ fn messages(request: &Request) -> Result<Vec<Value>, Refusal> {
     for turn in &request.turns {
         let (role, blocks) = match turn {
             Turn::System(_) => continue,
-            Turn::User(parts) => ("user", parts.iter().map(part).collect()),
+            Turn::User(parts) => ("user", blocks(parts)),
             Turn::Tool(result) => ("user", vec![tool_result(result)]),
             Turn::Assistant(parts) => ("assistant", assistant(parts)?),
         };
@@ -192,6 +192,12 @@ fn messages(request: &Request) -> Result<Vec<Value>, Refusal> {
     Ok(messages
         .map(|(role, blocks)| json!({"role": role, "content": blocks}))
         .collect())
+}
+
+/// Content blocks, without blank text: Anthropic refuses it, and tools that return nothing are common.
+fn blocks(parts: &[Part]) -> Vec<Value> {
+    let blank = |part: &Part| matches!(part, Part::Text(text) if text.trim().is_empty());
+    parts.iter().filter(|part| !blank(part)).map(part).collect()
 }
 
 fn part(part: &Part) -> Value {
@@ -218,7 +224,7 @@ fn source(source: &Source) -> Value {
 }
 
 fn tool_result(result: &ToolResult) -> Value {
-    let content: Vec<Value> = result.content.iter().map(part).collect();
+    let content = blocks(&result.content);
     let mut block = json!({"type": "tool_result", "tool_use_id": result.id, "content": content});
     if result.is_error {
         block["is_error"] = Value::Bool(true);
@@ -230,9 +236,9 @@ fn assistant(parts: &[AssistantPart]) -> Result<Vec<Value>, Refusal> {
     let mut blocks = Vec::new();
     for part in parts {
         match part {
-            // Empty text blocks are refused by Anthropic.
+            // Blank text blocks are refused by Anthropic.
             AssistantPart::Text(text) | AssistantPart::Refusal(text) => {
-                if !text.is_empty() {
+                if !text.trim().is_empty() {
                     blocks.push(json!({"type": "text", "text": text}));
                 }
             }

@@ -227,7 +227,8 @@ fn assistant(parts: &[AssistantPart]) -> Value {
         }
     }
     let mut message = json!({"role": "assistant"});
-    message["content"] = if text.is_empty() {
+    // Only a message with calls may be without content.
+    message["content"] = if text.is_empty() && !calls.is_empty() {
         Value::Null
     } else {
         Value::from(text)

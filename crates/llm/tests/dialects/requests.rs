@@ -193,6 +193,29 @@ fn what_frameworks_send_by_default_is_no_obstacle() {
 }
 
 #[test]
+fn blank_text_is_no_obstacle() {
+    let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}});
+    let body = json!({"messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": ""},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": " \n"},
+    ]});
+    let request = parse(Dialect::OpenAiChat, &body).unwrap();
+    let anthropic = render_request(&request, Dialect::Anthropic, "m").unwrap();
+    let expect = json!([
+        {"role": "user", "content": [{"type": "text", "text": "x"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": []}]},
+    ]);
+    assert_eq!(anthropic["messages"], expect);
+    let chat = render_request(&request, Dialect::OpenAiChat, "m").unwrap();
+    assert_eq!(chat["messages"][1]["content"], Value::Null);
+    assert_eq!(chat["messages"][3]["content"], "");
+}
+
+#[test]
 fn pictures_in_tool_results_follow_the_results() {
     let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}});
     let body = json!({"model": "m", "max_tokens": 5, "messages": [
