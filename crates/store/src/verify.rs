@@ -5,9 +5,11 @@
 //! compared: the heads file record by record, the tree's edge, authors, the blob index, the tables' structure. The walk
 //! holds one read transaction, so a running writer can't cut its WAL meanwhile. Projections are `rebuild`'s to check.
 
+mod derived;
+mod heads;
 mod walk;
 
-pub(crate) use walk::integrity;
+pub(crate) use derived::integrity;
 
 use std::io;
 use std::path::Path;

@@ -1,22 +1,15 @@
 //! The walk itself: entries in order, each with its payloads, and each head when the walk has reached its size.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use ledger::{Entry, SaltedPayload, SignedHead, Summary, Verifier};
-use rusqlite::{Connection, Rows};
+use ledger::{Entry, SaltedPayload, SignedHead, Verifier};
+use rusqlite::Rows;
 
-use super::{Mismatch, Report, VerifyError, from_store, unreadable};
-use crate::append::read_edge;
+use super::heads::HeadsWalk;
+use super::{Mismatch, Report, VerifyError, derived, from_store, unreadable};
 use crate::batch::{KIND_ERASED, mac_of_blob_name};
-use crate::directory::heads_path;
 use crate::erase::erasures_of;
-use crate::heads::{HeadsReader, Next, record};
 use crate::reader::Reader;
-
-/// A running writer appends a head right after its commit; a head that is still missing then is missing.
-const HEADS_FILE_PATIENCE: Duration = Duration::from_millis(500);
-const HEADS_FILE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Walks the log; the caller holds a read transaction.
 pub(super) fn run(
@@ -30,14 +23,7 @@ pub(super) fn run(
     let mut walk = Walk {
         reader,
         verifier: Verifier::new(reader.public_key().clone()),
-        heads: HeadsWalk {
-            dir,
-            file: None,
-            next: 0,
-            count: head_count,
-            pending: None,
-            last: None,
-        },
+        heads: HeadsWalk::new(dir, head_count),
         blobs: 0,
         since,
     };
@@ -49,7 +35,9 @@ pub(super) fn run(
         ..
     } = walk;
     heads.finish(verifier.size())?;
-    let last_head = heads.last.ok_or(Mismatch::HeadMissing { number: 0 })?;
+    let last_head = heads
+        .into_last()
+        .ok_or(Mismatch::HeadMissing { number: 0 })?;
     if last_head.head.size != verifier.size() {
         return Err(Mismatch::EntriesUnsigned {
             from: last_head.head.size,
@@ -64,8 +52,8 @@ pub(super) fn run(
         .into());
     }
     let summary = verifier.finish().map_err(Mismatch::Log)?;
-    derived(reader, &summary, blobs)?;
-    integrity(reader.connection())?;
+    derived::check(reader, &summary, blobs)?;
+    derived::integrity(reader.connection())?;
     Ok(Report {
         size: summary.edge.size(),
         heads: head_count,
@@ -255,182 +243,5 @@ impl Payloads<'_> {
         let found = self.next.take().map(|(_, _, payload)| payload);
         self.step()?;
         Ok(found)
-    }
-}
-
-/// The heads in the database, each compared with the tree and with its record in the heads file.
-struct HeadsWalk<'a> {
-    dir: &'a Path,
-    file: Option<HeadsReader>,
-    /// Number of the next head.
-    next: u64,
-    count: u64,
-    /// The next head, read already and of a size that the walk has not reached.
-    pending: Option<SignedHead>,
-    last: Option<SignedHead>,
-}
-
-impl HeadsWalk<'_> {
-    /// Checks the heads that were made at the size that the walk has reached, or that should have been before.
-    fn at(&mut self, verifier: &mut Verifier, reader: &Reader) -> Result<(), VerifyError> {
-        while self.next < self.count {
-            let head = match self.pending.take() {
-                Some(head) => head,
-                None => self.read(reader)?,
-            };
-            if head.head.size > verifier.size() {
-                self.pending = Some(head);
-                return Ok(());
-            }
-            verifier.head(self.next, &head).map_err(Mismatch::Log)?;
-            self.compare(self.next, &record(self.next, &head))?;
-            self.next += 1;
-            self.last = Some(head);
-        }
-        Ok(())
-    }
-
-    fn read(&self, reader: &Reader) -> Result<SignedHead, VerifyError> {
-        let number = self.next;
-        let head = reader
-            .head(number)
-            .map_err(|error| from_store(&format!("head {number}"), error))?;
-        Ok(head.ok_or(Mismatch::HeadMissing { number })?)
-    }
-
-    fn compare(&mut self, number: u64, expected: &[u8]) -> Result<(), VerifyError> {
-        let deadline = Instant::now() + HEADS_FILE_PATIENCE;
-        loop {
-            match self.expect(expected)? {
-                Next::Same => return Ok(()),
-                Next::Other => return Err(Mismatch::HeadsFileDiffers { number }.into()),
-                Next::End if Instant::now() > deadline => {
-                    return Err(Mismatch::HeadsFileShort {
-                        number,
-                        count: self.count,
-                    }
-                    .into());
-                }
-                Next::End => std::thread::sleep(HEADS_FILE_PAUSE),
-            }
-        }
-    }
-
-    fn expect(&mut self, expected: &[u8]) -> Result<Next, VerifyError> {
-        if self.file.is_none() {
-            self.file = HeadsReader::open(&heads_path(self.dir)).map_err(VerifyError::Heads)?;
-        }
-        match &mut self.file {
-            Some(file) => file.expect(expected).map_err(VerifyError::Heads),
-            None => Ok(Next::End),
-        }
-    }
-
-    /// Nothing may be left: no head for which there are no entries, and no record behind the last head, unless a
-    /// running writer has made it since the walk began.
-    fn finish(&mut self, size: u64) -> Result<(), VerifyError> {
-        if self.next < self.count {
-            let number = self.next;
-            let heads_size = self.pending.as_ref().map_or(size, |head| head.head.size);
-            return Err(Mismatch::Log(ledger::Mismatch::HeadOutOfPlace {
-                number,
-                size: heads_size,
-                at: size,
-            })
-            .into());
-        }
-        let Some(file) = &mut self.file else {
-            return Ok(());
-        };
-        let Some(beyond) = file.beyond().map_err(VerifyError::Heads)? else {
-            return Ok(());
-        };
-        let number = self.count;
-        let now = super::open(self.dir)?
-            .head(number)
-            .map_err(|error| from_store("table head", error))?;
-        if let Some(head) = now {
-            let found = self.expect(&record(number, &head))?;
-            let is_running = found != Next::Other;
-            return if is_running {
-                Ok(())
-            } else {
-                Err(Mismatch::HeadsFileDiffers { number }.into())
-            };
-        }
-        match (beyond.number, beyond.head) {
-            (Some(found), head) if found >= number => {
-                let heads_size = head.map_or(size + 1, |head| head.head.size);
-                Err(Mismatch::EntriesMissing {
-                    log_size: size,
-                    heads_size,
-                    number: found,
-                }
-                .into())
-            }
-            _ => Err(Mismatch::HeadsFileDiffers { number }.into()),
-        }
-    }
-}
-
-/// What the database keeps besides entries, payloads and heads must be what they say.
-fn derived(reader: &Reader, summary: &Summary, blobs: u64) -> Result<(), VerifyError> {
-    let edge = read_edge(reader.connection()).map_err(|error| from_store("table meta", error))?;
-    let connection = reader.connection();
-    let count = |table: &str| {
-        let sql = format!("SELECT count(*) FROM {table}");
-        connection
-            .query_row(&sql, [], |row| row.get::<_, i64>(0))
-            .map_err(|source| unreadable(&format!("table {table}"), source))
-    };
-    if edge != summary.edge || count("meta")? != 1 {
-        return Err(Mismatch::Derived {
-            what: "tree's edge (table meta)".to_owned(),
-        }
-        .into());
-    }
-    if count("blob")?.cast_unsigned() != blobs {
-        return Err(Mismatch::Derived {
-            what: "blob index".to_owned(),
-        }
-        .into());
-    }
-    authors(connection, summary)
-}
-
-fn authors(connection: &Connection, summary: &Summary) -> Result<(), VerifyError> {
-    let read = || -> rusqlite::Result<Vec<(String, i64)>> {
-        let mut statement = connection.prepare("SELECT name, counter FROM author ORDER BY name")?;
-        statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect()
-    };
-    let found = read().map_err(|source| unreadable("table author", source))?;
-    for (name, counter) in &found {
-        if summary.authors.get(name) != Some(&counter.cast_unsigned()) {
-            return Err(Mismatch::Derived {
-                what: format!("counter of author {name}"),
-            }
-            .into());
-        }
-    }
-    if found.len() != summary.authors.len() {
-        return Err(Mismatch::Derived {
-            what: "table author".to_owned(),
-        }
-        .into());
-    }
-    Ok(())
-}
-
-/// The tables' and indexes' own structure, projections included.
-pub(crate) fn integrity(connection: &Connection) -> Result<(), VerifyError> {
-    let finding: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|source| unreadable("structure", source))?;
-    if finding == "ok" {
-        Ok(())
-    } else {
-        Err(Mismatch::Integrity { finding }.into())
     }
 }

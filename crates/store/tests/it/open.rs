@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use store::{Log, OpenError, Options, Reader, SigningKey};
+use store::{
+    Log, OpenError, Options, Reader, RebuildMode, SigningKey, VerifyOptions, rebuild, verify,
+};
 
-use crate::fixture::{chain, examine, fill, open, options, temp};
+use crate::fixture::{SampleFold, chain, examine, fill, open, options, temp};
 
 #[test]
 fn a_second_writer_is_refused_and_told_who_the_first_is() {
@@ -167,7 +169,8 @@ fn a_read_only_copy_can_be_read_where_no_file_can_be_made() {
     fs::remove_file(dir.path().join("log.db-wal")).ok();
     fs::remove_file(dir.path().join("log.db-shm")).ok();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    let result = examine(dir.path());
+    let verified = verify(dir.path(), &VerifyOptions::default());
+    let rebuilt = rebuild(dir.path(), &mut SampleFold, RebuildMode::Check);
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    result.unwrap();
+    assert_eq!(verified.unwrap().size, rebuilt.unwrap().entries);
 }

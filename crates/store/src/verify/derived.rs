@@ -1,0 +1,70 @@
+//! What the database keeps besides entries, payloads and heads, and the structure of its tables.
+
+use ledger::Summary;
+use rusqlite::Connection;
+
+use super::{Mismatch, VerifyError, from_store, unreadable};
+use crate::append::read_edge;
+use crate::reader::Reader;
+
+/// What the database keeps besides entries, payloads and heads must be what they say.
+pub(super) fn check(reader: &Reader, summary: &Summary, blobs: u64) -> Result<(), VerifyError> {
+    let edge = read_edge(reader.connection()).map_err(|error| from_store("table meta", error))?;
+    let connection = reader.connection();
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        connection
+            .query_row(&sql, [], |row| row.get::<_, i64>(0))
+            .map_err(|source| unreadable(&format!("table {table}"), source))
+    };
+    if edge != summary.edge || count("meta")? != 1 {
+        return Err(Mismatch::Derived {
+            what: "tree's edge (table meta)".to_owned(),
+        }
+        .into());
+    }
+    if count("blob")?.cast_unsigned() != blobs {
+        return Err(Mismatch::Derived {
+            what: "blob index".to_owned(),
+        }
+        .into());
+    }
+    authors(connection, summary)
+}
+
+fn authors(connection: &Connection, summary: &Summary) -> Result<(), VerifyError> {
+    let read = || -> rusqlite::Result<Vec<(String, i64)>> {
+        let mut statement = connection.prepare("SELECT name, counter FROM author ORDER BY name")?;
+        statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    };
+    let found = read().map_err(|source| unreadable("table author", source))?;
+    for (name, counter) in &found {
+        if summary.authors.get(name) != Some(&counter.cast_unsigned()) {
+            return Err(Mismatch::Derived {
+                what: format!("counter of author {name}"),
+            }
+            .into());
+        }
+    }
+    if found.len() != summary.authors.len() {
+        return Err(Mismatch::Derived {
+            what: "table author".to_owned(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// The tables' and indexes' own structure, projections included.
+pub(crate) fn integrity(connection: &Connection) -> Result<(), VerifyError> {
+    let finding: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(|source| unreadable("structure", source))?;
+    if finding == "ok" {
+        Ok(())
+    } else {
+        Err(Mismatch::Integrity { finding }.into())
+    }
+}
