@@ -169,7 +169,8 @@ pub enum Reaped {
 
 /// Reaps one ended child, whichever it is.
 pub fn reap_any() -> io::Result<Reaped> {
-    match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+    // Not `waitpid(None)`: that waits for our own process group only, which children leave.
+    match rustix::process::wait(WaitOptions::NOHANG) {
         Ok(Some((pid, status))) => Ok(Reaped::Child(
             pid.as_raw_nonzero().get().unsigned_abs(),
             ended(status),
