@@ -37,7 +37,6 @@ pub(crate) fn router() -> Router<Door> {
         .route("/control/token", get(token))
         .route("/control/objects/{kind}", get(objects))
         .route("/control/objects/{kind}/{name}", get(object))
-        .route("/control/logs/{target}", get(logs))
 }
 
 /// Decides about a caller. `is_instance` tells whether a process descends from an instance.
@@ -114,12 +113,6 @@ struct SecretValue {
 struct SecretName {
     name: String,
     key: String,
-}
-
-#[derive(Serialize)]
-struct LogPath {
-    instance: String,
-    path: String,
 }
 
 /// A list without further pages.
@@ -213,34 +206,6 @@ async fn object(
     PathOf((kind, name)): PathOf<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(hub.object_get(&kind, &name)?))
-}
-
-/// Directories of the logs of an agent's instances, or of one instance.
-async fn logs(
-    State(hub): State<Hub>,
-    PathOf(target): PathOf<String>,
-) -> Result<Json<Page<LogPath>>, Problem> {
-    let root = hub.state_dir().join("logs");
-    let instances = hub
-        .instance_list()
-        .await?
-        .items
-        .into_iter()
-        .filter(|instance| instance.name == target || instance.agent == target);
-    let paths: Vec<_> = instances
-        .map(|instance| LogPath {
-            path: root.join(&instance.name).display().to_string(),
-            instance: instance.name,
-        })
-        .collect();
-    if paths.is_empty() {
-        return Err(hub::HubError::new(
-            hub::Code::NotFound,
-            format!("no agent or instance `{target}`"),
-        )
-        .into());
-    }
-    Ok(whole(paths))
 }
 
 #[cfg(test)]

@@ -19,8 +19,6 @@ use crate::problem::Problem;
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// The longest session name.
-const MAX_SESSION_CHARS: usize = 128;
 
 /// A path parameter.
 #[derive(FromRequestParts)]
@@ -84,10 +82,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
 
 /// A session is a name of the client's choosing.
 pub(crate) fn session_name(name: &str) -> Result<(), Problem> {
-    let plain = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    if plain && (1..=MAX_SESSION_CHARS).contains(&name.len()) {
+    if hub::task::is_session_name(name) {
         return Ok(());
     }
     Err(Problem::invalid(

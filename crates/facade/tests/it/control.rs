@@ -1,0 +1,151 @@
+//! The command line's socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::fixture::Served;
+
+/// Status and body of one request over the socket.
+fn call(served: &Served, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let mut stream = UnixStream::connect(&served.socket).unwrap();
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: mainstay\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head[9..12].parse().unwrap(),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    )
+}
+
+#[test]
+fn the_owner_needs_no_token_here() {
+    let served = Served::start();
+    assert_eq!(
+        call(&served, "GET", "/control/token", &Value::Null),
+        (200, json!({"token": served.token}))
+    );
+    let (status, task) = call(
+        &served,
+        "POST",
+        "/api/v1/agents/echo/tasks",
+        &json!({"input": "hello"}),
+    );
+    assert_eq!(status, 201);
+    let (_, entries) = call(
+        &served,
+        "GET",
+        "/api/v1/log/entries?limit=200",
+        &Value::Null,
+    );
+    let author = format!("cli:uid={}", rustix::process::geteuid().as_raw());
+    let submitted = entries["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| {
+            entry["subject"]
+                .as_str()
+                .unwrap()
+                .contains(task["id"].as_str().unwrap())
+        })
+        .unwrap();
+    assert_eq!(submitted["author"], author);
+}
+
+#[test]
+fn secrets_are_set_listed_by_name_and_removed() {
+    let served = Served::start();
+    assert_eq!(
+        call(
+            &served,
+            "PUT",
+            "/control/secrets/desk/token",
+            &json!({"value": "hidden"})
+        )
+        .0,
+        204
+    );
+    let (_, list) = call(&served, "GET", "/control/secrets", &Value::Null);
+    assert_eq!(
+        list,
+        json!({"items": [{"name": "desk", "key": "token"}], "next": null})
+    );
+    assert_eq!(
+        call(
+            &served,
+            "DELETE",
+            "/control/secrets/desk/token",
+            &Value::Null
+        )
+        .0,
+        204
+    );
+    assert_eq!(
+        call(&served, "GET", "/control/secrets", &Value::Null).1["items"],
+        json!([])
+    );
+}
+
+#[test]
+fn objects_are_read_and_agents_stopped_and_started() {
+    let served = Served::start();
+    let (status, agent) = call(&served, "GET", "/control/objects/Agent/echo", &Value::Null);
+    assert_eq!(
+        (status, agent["name"].as_str()),
+        (200, Some("echo")),
+        "{agent}"
+    );
+    assert_eq!(
+        call(&served, "GET", "/control/objects/Agent", &Value::Null).1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        call(
+            &served,
+            "GET",
+            "/control/objects/Agent/nobody",
+            &Value::Null
+        )
+        .0,
+        404
+    );
+    for verb in ["stop", "start", "restart"] {
+        assert_eq!(
+            call(
+                &served,
+                "POST",
+                &format!("/control/{verb}"),
+                &json!({"target": "echo"})
+            )
+            .0,
+            204,
+            "{verb}"
+        );
+        assert_eq!(
+            call(
+                &served,
+                "POST",
+                &format!("/control/{verb}"),
+                &json!({"target": "nobody"})
+            )
+            .0,
+            404,
+            "{verb}"
+        );
+    }
+}
