@@ -196,6 +196,15 @@ impl Relay {
             Err(UpstreamError::Unreadable(_)) => return Err(UpstreamError::Incomplete),
             rest => pieces.extend(rest?),
         }
+        if !self.reader.is_done() && self.reader.is_stopped() {
+            // The answer is whole; the agent's SDK still waits for the marker.
+            let done = SseEvent {
+                name: None,
+                data: Some("[DONE]".to_owned()),
+                raw: b"data: [DONE]\n\n".to_vec(),
+            };
+            pieces.extend(self.relay_event(done)?);
+        }
         if self.reader.is_done() {
             Ok(pieces)
         } else {
@@ -391,6 +400,11 @@ impl Reader {
             Reader::Responses(reader) => reader.is_done(),
             Reader::Anthropic(reader) => reader.is_done(),
         }
+    }
+
+    /// Nothing but the end marker may be missing.
+    fn is_stopped(&self) -> bool {
+        matches!(self, Reader::Chat(reader) if reader.is_stopped())
     }
 
     fn is_bare_usage(&self) -> bool {

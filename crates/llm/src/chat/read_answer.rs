@@ -44,6 +44,11 @@ impl StreamReader {
         self.stopped && self.ended
     }
 
+    /// Every choice gave its finish reason; some compatible servers end the stream here without `[DONE]`.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     pub(crate) fn read(&mut self, data: &str, out: &mut Vec<Event>) -> Result<(), UpstreamError> {
         if data.trim() == "[DONE]" {
             self.ended = true;

@@ -118,7 +118,16 @@ fn a_stream_that_ends_early_is_always_an_error() {
         let mut before = relay(agent, provider, true);
         for cut in 0..sent.len() {
             let ended = before.clone().finish();
-            if cut < payload {
+            let prefix = String::from_utf8_lossy(&sent[..cut]);
+            let has_stopped =
+                provider == Dialect::OpenAiChat && prefix.contains("\"finish_reason\":\"");
+            if cut < payload && has_stopped && ended.is_ok() {
+                // Only the marker is missing, which some servers never send.
+                assert!(
+                    ended.unwrap().iter().all(|piece| piece.hold),
+                    "what ends an answer is held"
+                );
+            } else if cut < payload {
                 let context = format!("{agent} over {provider} {case:?} cut at {cut}");
                 assert_eq!(ended.err(), Some(UpstreamError::Incomplete), "{context}");
                 assert_eq!(before.outcome().stop, None, "{context}");
