@@ -1,1 +1,28 @@
-//! keeper
+//! The keeper: places, limits and watches the processes of one machine. No network, no database.
+//!
+//! `up` is the process a person starts; it keeps one hub and one shim per instance alive. It treats
+//! the hub as hostile: the hub names instances, the keeper alone says what runs and as whom.
+//! This crate never links tokio or SQLite, and one thread does all the work: shims are forked
+//! without exec, which only a single-threaded process may do.
+
+mod allocation;
+mod artifact;
+mod generation;
+mod hub;
+mod instance;
+mod link;
+mod listener;
+mod manifest;
+mod plan;
+mod reactor;
+mod shim;
+mod state;
+mod up;
+mod users;
+
+pub use hub::HubCommand;
+pub use manifest::Knowledge;
+pub use shim::PROCESS_NAME as SHIM_PROCESS_NAME;
+pub use state::{FORMAT, State, StateError};
+pub use up::{Ended, Options, Ready, UpError, up};
+pub use users::{FIRST_AGENT, HUB, Users};

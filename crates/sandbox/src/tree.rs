@@ -76,3 +76,13 @@ pub fn has_environment(pid: u32, entry: &str) -> bool {
             .any(|part| part == entry.as_bytes())
     })
 }
+
+/// Whether one of the variables a process was started with begins so (`NAME=value…`).
+#[must_use]
+pub fn has_environment_prefix(pid: u32, prefix: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
+        bytes
+            .split(|byte| *byte == 0)
+            .any(|part| part.starts_with(prefix.as_bytes()))
+    })
+}

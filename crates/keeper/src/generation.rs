@@ -1,0 +1,119 @@
+//! A generation on disk: `generations/NNN/` with the manifests as written and the fleet they mean.
+//!
+//! Written whole or not at all. The hub's log decides which one is current; this only proposes.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use api::{Fleet, Problem, Problems};
+
+use crate::artifact;
+use crate::manifest::Set;
+use crate::state::{State, StateError, at, write_atomically};
+
+/// A complete generation.
+#[derive(Clone, Debug)]
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    pub(crate) hash: String,
+    pub(crate) fleet: Fleet,
+}
+
+/// The directory of a generation, three digits at least.
+pub(crate) fn directory(state: &State, number: u64) -> PathBuf {
+    state.root.join(format!("generations/{number:03}"))
+}
+
+/// Copies the sources of every agent and notes their hashes in the fleet.
+pub(crate) fn store_sources(state: &State, set: &mut Set) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    for agent in set.fleet.agents.values_mut() {
+        let Some(source) = &mut agent.source else {
+            continue;
+        };
+        match artifact::store(state, source.path.as_ref()) {
+            Ok(hash) => source.hash = Some(hash),
+            Err(error) => {
+                let message = format!("`source` of agent {} {error}", agent.name);
+                problems.push(Problem::of_file(&source.path, message));
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// Writes a set as a generation above `current`; one of the same content that was written before
+/// and never committed is used again.
+pub(crate) fn write(state: &State, set: &Set, current: u64) -> Result<Generation, StateError> {
+    let hash = set.fleet.hash();
+    let newest = newest(state)?;
+    if newest > current
+        && let Some(written) = load(state, newest)
+        && written.hash == hash
+    {
+        return Ok(written);
+    }
+    let number = newest.max(current) + 1;
+    let target = directory(state, number);
+    let temporary =
+        state.directory(&format!("generations/.new-{number}"), hub_mode(state), true)?;
+    let manifests = format!("generations/.new-{number}/manifests");
+    let manifests = state.directory(&manifests, hub_mode(state), true)?;
+    for (index, document) in set.documents.iter().enumerate() {
+        let name = std::path::Path::new(&document.path);
+        let name = name.file_name().unwrap_or_default().to_string_lossy();
+        let path = manifests.join(format!("{index:03}-{name}"));
+        write_atomically(&path, document.text.as_bytes(), file_mode(state))
+            .map_err(at("write", &path))?;
+    }
+    let path = temporary.join("fleet.json");
+    let text = serde_json::to_vec_pretty(&set.fleet)
+        .map_err(|error| at("write", &path)(io::Error::other(error)))?;
+    write_atomically(&path, &text, file_mode(state)).map_err(at("write", &path))?;
+    let _left_by_a_crash = std::fs::remove_dir_all(&target);
+    std::fs::rename(&temporary, &target).map_err(at("write", &target))?;
+    let parent = state.root.join("generations");
+    File::open(&parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at("flush", &parent))?;
+    Ok(Generation {
+        number,
+        hash,
+        fleet: set.fleet.clone(),
+    })
+}
+
+/// Setgid where users are separate: the hub's group owns what is written below.
+fn hub_mode(state: &State) -> u32 {
+    if state.users.separate { 0o2750 } else { 0o700 }
+}
+
+fn file_mode(state: &State) -> u32 {
+    if state.users.separate { 0o640 } else { 0o600 }
+}
+
+/// The generation with this number, if it is there whole.
+pub(crate) fn load(state: &State, number: u64) -> Option<Generation> {
+    let text = std::fs::read(directory(state, number).join("fleet.json")).ok()?;
+    let fleet: Fleet = serde_json::from_slice(&text).ok()?;
+    Some(Generation {
+        number,
+        hash: fleet.hash(),
+        fleet,
+    })
+}
+
+fn newest(state: &State) -> Result<u64, StateError> {
+    let path = state.root.join("generations");
+    let entries = std::fs::read_dir(&path).map_err(at("read", &path))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .max()
+        .unwrap_or(0))
+}

@@ -1,0 +1,231 @@
+//! The manifests given to `up`, and those that `apply` left: collected, resolved, watched.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use api::fleet::ModelFacts;
+use api::{Document, Facts, Kind, Problem, Problems};
+use serde_json::Value;
+
+const MAX_FILES: usize = 10_000;
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What resolving needs from rooms that the keeper may not depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge {
+    pub model: fn(&str, &str) -> Option<ModelFacts>,
+    pub check_expression: fn(&str) -> Result<(), String>,
+    pub check_schema: fn(&Value) -> Result<(), String>,
+}
+
+/// An object's kind, workspace and name.
+pub(crate) type Key = (Kind, String, String);
+
+/// A whole set, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Set {
+    pub(crate) documents: Vec<Document>,
+    pub(crate) fleet: api::Fleet,
+    pub(crate) warnings: Vec<Problem>,
+    /// Each object as JSON, and the file it came from.
+    pub(crate) objects: BTreeMap<Key, (Value, String)>,
+}
+
+/// Reads the files of these paths; a directory's manifests with those of its subdirectories.
+pub(crate) fn collect(paths: &[PathBuf], state_root: &Path) -> Result<Vec<Document>, Problems> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for (file, found) in files(paths, state_root) {
+        let name = file.display().to_string();
+        match read(&file) {
+            Ok(text) if found => documents.push(Document::found(name, text)),
+            Ok(text) => documents.push(Document::named(name, text)),
+            Err(reason) => problems.push(Problem::of_file(&name, reason)),
+        }
+    }
+    if problems.is_empty() {
+        Ok(documents)
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// Every file that counts, and whether it was met in a directory.
+fn files(paths: &[PathBuf], state_root: &Path) -> Vec<(PathBuf, bool)> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push((path.clone(), false));
+            continue;
+        }
+        let mut open = vec![path.clone()];
+        let mut found = Vec::new();
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(&directory)
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let (name, path) = (entry.file_name(), entry.path());
+                let name = name.to_string_lossy();
+                let skipped = name.starts_with('.') || name == "node_modules";
+                if skipped || found.len() >= MAX_FILES {
+                    continue;
+                }
+                let kind = entry.file_type();
+                if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
+                    if path.canonicalize().ok().as_deref() != Some(state_root) {
+                        open.push(path);
+                    }
+                } else if is_manifest(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        files.extend(found.into_iter().map(|path| (path, true)));
+    }
+    files
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let found = std::fs::metadata(path).map_err(|error| reason(&error))?;
+    if found.len() > MAX_FILE_BYTES {
+        return Err("is larger than 4 MiB".to_owned());
+    }
+    std::fs::read_to_string(path).map_err(|error| reason(&error))
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Resolves a set of documents.
+pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result<Set, Problems> {
+    let facts = Facts {
+        model: &knowledge.model,
+        read: &|path| read(path),
+        check_expression: &knowledge.check_expression,
+        check_schema: &knowledge.check_schema,
+    };
+    let resolved = api::resolve(&documents, &facts)?;
+    let objects = resolved
+        .objects
+        .iter()
+        .map(|object| {
+            let key = (
+                object.kind(),
+                object.workspace().to_owned(),
+                object.name().to_owned(),
+            );
+            (key, (object.to_json(), object.place.path.clone()))
+        })
+        .collect();
+    Ok(Set {
+        documents,
+        fleet: resolved.fleet,
+        warnings: resolved.warnings,
+        objects,
+    })
+}
+
+/// What changes when a manifest, a transcript or an agent's code is saved. Costs a stat per file.
+pub(crate) fn signature(paths: &[PathBuf], sources: &[PathBuf], state_root: &Path) -> String {
+    let mut text = String::new();
+    for (file, _) in files(paths, state_root) {
+        let stamp = std::fs::metadata(&file)
+            .map(|found| (found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+            .ok();
+        text.push_str(&format!("{}{stamp:?}\n", file.display()));
+    }
+    for source in sources {
+        text.push_str(&crate::artifact::signature(source, state_root));
+    }
+    text
+}
+
+/// The difference between two sets, a line per object: `+ Agent helper`, `~ Agent x (spec.env)`.
+pub(crate) fn summary(
+    before: &BTreeMap<Key, (Value, String)>,
+    after: &BTreeMap<Key, (Value, String)>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let keys: std::collections::BTreeSet<&Key> = before.keys().chain(after.keys()).collect();
+    for key in keys {
+        let (kind, _, name) = key;
+        let kind = kind.name();
+        match (before.get(key), after.get(key)) {
+            (None, Some(_)) => lines.push(format!("+ {kind} {name}")),
+            (Some(_), None) => lines.push(format!("- {kind} {name}")),
+            (Some((old, _)), Some((new, _))) if old != new => {
+                lines.push(format!(
+                    "~ {kind} {name} ({})",
+                    changed(old, new).join(", ")
+                ));
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// Paths of the fields that differ, two levels deep.
+fn changed(old: &Value, new: &Value) -> Vec<String> {
+    fn walk(old: &Value, new: &Value, at: &str, depth: u32, into: &mut Vec<String>) {
+        if old == new {
+            return;
+        }
+        let (Value::Object(old), Value::Object(new), true) = (old, new, depth > 0) else {
+            into.push(at.to_owned());
+            return;
+        };
+        let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let at = if at.is_empty() {
+                name.clone()
+            } else {
+                format!("{at}.{name}")
+            };
+            let (old, new) = (old.get(name), new.get(name));
+            walk(
+                old.unwrap_or(&Value::Null),
+                new.unwrap_or(&Value::Null),
+                &at,
+                depth - 1,
+                into,
+            );
+        }
+    }
+    let mut fields = Vec::new();
+    walk(old, new, "", 2, &mut fields);
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_came_went_and_changed() {
+        let key = |name: &str| (Kind::Agent, "default".to_owned(), name.to_owned());
+        let value = |text: &str| {
+            let json = serde_json::json!({"kind": "Agent", "spec": {"instructions": text}});
+            (json, "f.yaml".to_owned())
+        };
+        let before = [(key("a"), value("x")), (key("b"), value("x"))].into();
+        let after = [(key("b"), value("y")), (key("c"), value("x"))].into();
+        assert_eq!(
+            summary(&before, &after),
+            ["- Agent a", "~ Agent b (spec.instructions)", "+ Agent c"]
+        );
+    }
+}

@@ -1,0 +1,421 @@
+//! A long-running child: an agent that serves, or a stdio MCP server. One process at a time.
+//!
+//! Fast path: after a crash the next process is started before anything is written; the facts
+//! about end, start and readiness then go to disk in one flush.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use contract::keeper::InstanceKind;
+use contract::shim::{Fact, FromShim, ServiceState, ServiceToken};
+use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
+use sandbox::process::Ended;
+
+use super::process::{Child, Process, StartFailure, never_started};
+use super::spool::Spool;
+use super::task::{killed_with_the_shim, watch};
+use super::{FLUSH_DELAY, Shim};
+
+const PROBE_FIRST: Duration = Duration::from_millis(2);
+const PROBE_MOST: Duration = Duration::from_millis(250);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    tokens: VecDeque<ServiceToken>,
+    generation: Option<u64>,
+    running: Option<Running>,
+    /// The next start is due then (and happens once there is a token and no hold).
+    due: Option<Instant>,
+    /// Started again after an end that was asked for.
+    again: bool,
+    backoff: Backoff,
+    last_incarnation: u32,
+    ended_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Running {
+    incarnation: u32,
+    process: Process,
+    ready: bool,
+    ready_pipe: Option<OwnedFd>,
+    probe: Option<(Instant, Duration)>,
+}
+
+impl Service {
+    pub(super) fn resume(spool: &Spool) -> Self {
+        let mut service = Self::default();
+        for fact in spool.unacknowledged() {
+            if let Fact::ServiceStarted { incarnation, .. } = fact {
+                service.last_incarnation = service.last_incarnation.max(*incarnation);
+            }
+        }
+        service
+    }
+
+    pub(super) fn owns(&self, pid: u32) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.process.pid == pid)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
+        self.running.as_mut().map(|running| &mut running.process)
+    }
+
+    pub(super) fn ready_fd(&self) -> Option<RawFd> {
+        let pipe = self.running.as_ref()?.ready_pipe.as_ref()?;
+        Some(pipe.as_raw_fd())
+    }
+
+    pub(super) fn state(&self) -> Option<ServiceState> {
+        self.running.as_ref().map(|running| ServiceState {
+            incarnation: running.incarnation,
+            pid: running.process.pid,
+            ready: running.ready,
+        })
+    }
+
+    pub(super) fn forget_crashes(&mut self) {
+        self.backoff = Backoff::default();
+    }
+
+    /// Ends the process; `again`: and starts the next one.
+    pub(super) fn end(&mut self, grace: Duration, now: Instant, again: bool) {
+        self.again = again;
+        match &mut self.running {
+            Some(running) => running.process.end(grace, now),
+            None if again => self.due = Some(now),
+            None => self.due = None,
+        }
+    }
+
+    /// When something is to be done; what waits for a token or for a lifted hold has no time.
+    pub(super) fn deadline(&self, shim: &Shim) -> Option<Instant> {
+        let running = self.running.as_ref();
+        [
+            self.due.filter(|_| shim.service_can_start()),
+            running.and_then(|running| running.process.deadline()),
+            running.and_then(|running| running.probe.map(|(at, _)| at)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+/// Facts for a process that a dead shim had running.
+pub(super) fn lost(spool: &Spool) -> impl Iterator<Item = Fact> {
+    let mut open = None;
+    for fact in spool.unacknowledged() {
+        match fact {
+            Fact::ServiceStarted { incarnation, .. } => open = Some(*incarnation),
+            Fact::ServiceEnded { incarnation, .. } if open == Some(*incarnation) => open = None,
+            _ => {}
+        }
+    }
+    open.into_iter().map(|incarnation| Fact::ServiceEnded {
+        incarnation,
+        exit: killed_with_the_shim(),
+        delay_ms: 0,
+    })
+}
+
+impl Shim {
+    fn is_mcp(&self) -> bool {
+        self.setup.kind == InstanceKind::Mcp
+    }
+
+    pub(super) fn service_tokens(
+        &mut self,
+        generation: u64,
+        tokens: Vec<ServiceToken>,
+    ) -> io::Result<()> {
+        let service = &mut self.service;
+        let used = service.last_incarnation;
+        service.tokens = tokens
+            .into_iter()
+            .filter(|token| token.incarnation > used)
+            .collect();
+        service.generation = Some(generation);
+        if service.running.is_none() && service.due.is_none() {
+            service.due = Some(Instant::now());
+        }
+        self.tick_service(Instant::now())
+    }
+
+    /// A stdio MCP server runs by its spec alone; another spec is another server.
+    pub(super) fn service_spec_changed(&mut self, generation: u64) -> io::Result<()> {
+        if !self.is_mcp() {
+            return self.tick_service(Instant::now());
+        }
+        let spec = |number: u64| self.specs.get(&number).map(|prepared| &prepared.spec);
+        let before = self.service.generation;
+        if before.is_some_and(|before| spec(before) == spec(generation)) {
+            self.service.generation = Some(generation);
+            return Ok(());
+        }
+        let grace = Duration::from_millis(spec(generation).map_or(0, |spec| spec.grace_ms));
+        self.service.generation = Some(generation);
+        self.service.end(grace, Instant::now(), true);
+        self.tick_service(Instant::now())
+    }
+
+    pub(super) fn service_can_start(&self) -> bool {
+        let service = &self.service;
+        service.running.is_none()
+            && !self.hold
+            && !self.stopping
+            && (self.is_mcp() || !service.tokens.is_empty())
+            && service
+                .generation
+                .is_some_and(|generation| self.specs.contains_key(&generation))
+    }
+
+    pub(super) fn tick_service(&mut self, now: Instant) -> io::Result<()> {
+        if let Some(process) = self.service.process_mut() {
+            process.kill_if_due(now);
+        }
+        if self.service.due.is_some_and(|due| due <= now) && self.service_can_start() {
+            let facts = self.launch_service()?;
+            self.service_started(facts)?;
+        }
+        self.probe_service(now)
+    }
+
+    /// Starts the next process; returns the fact to write and, if it failed, why.
+    fn launch_service(&mut self) -> io::Result<Fact> {
+        self.service.due = None;
+        let mcp = self.is_mcp();
+        let token = if mcp {
+            None
+        } else {
+            self.service.tokens.pop_front()
+        };
+        let incarnation = token
+            .as_ref()
+            .map_or(self.service.last_incarnation + 1, |token| token.incarnation);
+        self.service.last_incarnation = incarnation;
+        let (ready_reader, ready_writer) = nonblocking_pipe()?;
+        let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
+        let bridged = if mcp {
+            Some(self.bridge.pipes()?)
+        } else {
+            None
+        };
+        let prepared = self
+            .service
+            .generation
+            .and_then(|generation| self.specs.get_mut(&generation));
+        let Some(prepared) = prepared else {
+            return Err(io::Error::other("a service was started without a spec"));
+        };
+        let (no_env, port) = (BTreeMap::new(), prepared.spec.service_port);
+        let child = Child {
+            token: token.as_ref().map(|token| token.token.as_str()),
+            hub_env: token.as_ref().map_or(&no_env, |token| &token.env),
+            slot: 0,
+            stdin: bridged
+                .as_ref()
+                .map_or(null.as_fd(), |(stdin, _)| stdin.as_fd()),
+            stdout: bridged.as_ref().map(|(_, stdout)| stdout.as_fd()),
+            ready: (!mcp).then_some(ready_writer.as_fd()),
+        };
+        match Process::start(prepared, &child) {
+            Ok(process) => {
+                let pid = process.pid;
+                let probe = port.map(|_| (Instant::now() + PROBE_FIRST, PROBE_FIRST));
+                self.service.running = Some(Running {
+                    incarnation,
+                    process,
+                    ready: false,
+                    ready_pipe: (!mcp).then_some(ready_reader),
+                    probe,
+                });
+                Ok(Fact::ServiceStarted { incarnation, pid })
+            }
+            Err(StartFailure(reason)) => Ok(self.service_failed(incarnation, reason)),
+        }
+    }
+
+    fn service_failed(&mut self, incarnation: u32, reason: String) -> Fact {
+        self.bridge.server_ended();
+        let delay_ms = self.service_backoff(&Evidence::default());
+        self.stderr_log
+            .header(&format!("process {incarnation}: {reason}"));
+        Fact::ServiceEnded {
+            incarnation,
+            exit: never_started(reason),
+            delay_ms,
+        }
+    }
+
+    /// Sets when the next process is due; returns the delay.
+    fn service_backoff(&mut self, evidence: &Evidence) -> u64 {
+        let decision = decide(Kind::Service, evidence, self.service.backoff, !self.idle);
+        self.service.backoff = decision.backoff;
+        let again = std::mem::take(&mut self.service.again);
+        let restarts = decision.restart || again;
+        let delay = Duration::from_millis(decision.delay_ms);
+        self.service.due = (restarts && !self.stopping).then(|| Instant::now() + delay);
+        decision.delay_ms
+    }
+
+    fn service_started(&mut self, fact: Fact) -> io::Result<()> {
+        let started = matches!(fact, Fact::ServiceStarted { .. });
+        if let Fact::ServiceStarted { incarnation, .. } = fact {
+            let header = format!("process {incarnation}");
+            self.stdout_log.header(&header);
+            self.stderr_log.header(&header);
+        }
+        self.record(fact, FLUSH_DELAY)?;
+        if !started {
+            return Ok(());
+        }
+        let mcp = self.is_mcp();
+        if let Some(running) = &mut self.service.running {
+            watch(&self.reactor, &running.process)?;
+            if let Some(pipe) = &running.ready_pipe {
+                self.reactor.add(pipe)?;
+            }
+            running.process.started();
+        }
+        if mcp {
+            self.bridge.server_started(&self.reactor)?;
+            return self.service_is_ready();
+        }
+        self.tell_service_state();
+        Ok(())
+    }
+
+    fn tell_service_state(&mut self) {
+        let state = self.service.state();
+        self.tell_hubs(&FromShim::Service { state });
+    }
+
+    /// The child wrote to the ready descriptor, or closed it.
+    pub(super) fn service_ready_byte(&mut self) -> io::Result<()> {
+        let Some(running) = &mut self.service.running else {
+            return Ok(());
+        };
+        let Some(pipe) = &running.ready_pipe else {
+            return Ok(());
+        };
+        let mut buffer = [0; 64];
+        let read = rustix::io::read(pipe, &mut buffer);
+        if read == Err(rustix::io::Errno::AGAIN) {
+            return Ok(());
+        }
+        self.reactor.remove(pipe);
+        running.ready_pipe = None;
+        match read {
+            Ok(count) if count > 0 => self.service_is_ready(),
+            // Closed unwritten: its port decides, if it has one.
+            _ => Ok(()),
+        }
+    }
+
+    fn service_is_ready(&mut self) -> io::Result<()> {
+        let Some(running) = self
+            .service
+            .running
+            .as_mut()
+            .filter(|running| !running.ready)
+        else {
+            return Ok(());
+        };
+        running.ready = true;
+        running.probe = None;
+        let incarnation = running.incarnation;
+        let since = self.service.ended_at.take();
+        let fact = Fact::ServiceReady {
+            incarnation,
+            recovery_ms: since.map(|since| since.elapsed().as_secs_f64() * 1000.0),
+        };
+        self.tell_service_state();
+        self.record(fact, Duration::ZERO)
+    }
+
+    fn probe_service(&mut self, now: Instant) -> io::Result<()> {
+        let port = self
+            .service
+            .generation
+            .and_then(|generation| self.specs.get(&generation))
+            .and_then(|prepared| prepared.spec.service_port);
+        let Some((running, port)) = self.service.running.as_mut().zip(port) else {
+            return Ok(());
+        };
+        let Some((_, wait)) = running.probe.filter(|(at, _)| *at <= now) else {
+            return Ok(());
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpStream::connect_timeout(&address, PROBE_TIMEOUT).is_ok() {
+            return self.service_is_ready();
+        }
+        let wait = (wait * 2).min(PROBE_MOST);
+        running.probe = Some((Instant::now() + wait, wait));
+        Ok(())
+    }
+
+    /// The service's first process has ended. `alone`: nothing else of it can be left.
+    pub(super) fn service_ended(&mut self, ended: Ended, alone: bool) -> io::Result<()> {
+        let Some(mut running) = self.service.running.take() else {
+            return Ok(());
+        };
+        self.service.ended_at = Some(Instant::now());
+        if !alone {
+            let helpers: Vec<u32> = self.helpers.iter().copied().collect();
+            self.reaped.extend(running.process.end_tree(&[], &helpers));
+        }
+        if let Some(pipe) = &running.ready_pipe {
+            self.reactor.remove(pipe);
+        }
+        self.end_bridge_session()?;
+        let mut exit = running.process.exit(ended);
+        let evidence = Evidence {
+            code: exit.code,
+            signal: exit.signal,
+            oom: exit.oom,
+            asked: exit.asked,
+            cut_off: false,
+            ready: running.ready,
+        };
+        let delay_ms = self.service_backoff(&evidence);
+        let next = if delay_ms == 0 && self.service.due.is_some() && self.service_can_start() {
+            Some(self.launch_service()?)
+        } else {
+            None
+        };
+        self.finish_output(&mut running.process);
+        exit.stderr_tail
+            .push_str(&running.process.stderr.take_tail());
+        (exit.stdout, exit.stdout_truncated) = (String::new(), false);
+        let fact = Fact::ServiceEnded {
+            incarnation: running.incarnation,
+            exit,
+            delay_ms,
+        };
+        self.record(fact, FLUSH_DELAY)?;
+        match next {
+            Some(next) => self.service_started(next),
+            None => {
+                self.tell_service_state();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn nonblocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((reader, writer))
+}

@@ -1,0 +1,299 @@
+//! The state directory: its layout, format number, lock, key, and who may enter what.
+//!
+//! As root the hub and every agent have users of their own: the tree is open for passing through
+//! and each part closed to all but those it belongs to. Directories that the hub may write are
+//! root's with the sticky bit, so that it can't put a link in place of what the keeper made.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sandbox::process::Identity;
+use serde::{Deserialize, Serialize};
+
+use crate::users::Users;
+
+/// The format that this build reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Magic numbers of network file systems (linux/magic.h and the file systems' own sources), where
+/// locks and flushes don't mean what the log needs.
+const NETWORK_FILE_SYSTEMS: [(i64, &str); 9] = [
+    (0x6969, "NFS"),
+    (0x517B, "SMB"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x5346_414F, "AFS"),
+    (0x00C3_6400, "Ceph"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x0102_1997, "9P"),
+    (0x0116_1970, "GFS2"),
+];
+
+/// Why a state directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(
+        "state {path} is in use by the keeper with pid {pid}: stop that one, or name another directory with --state"
+    )]
+    InUse { path: PathBuf, pid: String },
+    #[error(
+        "state {path} has format {found}, newer than this program's {FORMAT}: use the newer program"
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error("state {path} has a VERSION file that holds no number")]
+    Version { path: PathBuf },
+    #[error(
+        "state {path} lies on a network file system ({kind}), where a crash can lose what was flushed: choose a local directory with --state"
+    )]
+    Network { path: PathBuf, kind: &'static str },
+    #[error("cannot {operation} {path}")]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+/// A process as written to a file in `run/`, valid within one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFile {
+    #[serde(flatten)]
+    pub process: Identity,
+    pub boot_id: String,
+}
+
+/// An opened and locked state directory.
+#[derive(Debug)]
+pub struct State {
+    pub root: PathBuf,
+    pub boot_id: String,
+    pub users: Users,
+    _lock: File,
+}
+
+impl State {
+    /// Makes what is missing, checks what is there, and takes the lock.
+    pub fn open(root: &Path, users: Users) -> Result<Self, StateError> {
+        std::fs::create_dir_all(root).map_err(at("create", root))?;
+        let root = root.canonicalize().map_err(at("resolve", root))?;
+        refuse_network(&root)?;
+        check_version(&root)?;
+        let boot_id = sandbox::process::boot_id().map_err(at("read the boot id for", &root))?;
+        set_mode(&root, if users.separate { 0o711 } else { 0o700 })?;
+        let state = Self {
+            _lock: lock(&root, &users)?,
+            boot_id,
+            users,
+            root,
+        };
+        state.lay_out()?;
+        state.write_process("keeper.pid", std::process::id())?;
+        Ok(state)
+    }
+
+    fn lay_out(&self) -> Result<(), StateError> {
+        let separate = self.users.separate;
+        let private = if separate { 0o711 } else { 0o700 };
+        for name in ["artifacts", "run", "run/home", "applied"] {
+            let mode = if name == "applied" { 0o700 } else { private };
+            self.directory(name, mode, false)?;
+        }
+        for name in ["logs", "generations"] {
+            self.directory(name, if separate { 0o2750 } else { 0o700 }, true)?;
+        }
+        self.directory("workspaces", private, false)?;
+        self.directory("system", if separate { 0o1770 } else { 0o700 }, true)?;
+        self.workspace("default")
+    }
+
+    /// Makes a workspace's directory, where the hub writes, and its volumes', where it doesn't.
+    pub fn workspace(&self, name: &str) -> Result<(), StateError> {
+        let separate = self.users.separate;
+        let mode = if separate { 0o1771 } else { 0o700 };
+        self.directory(&format!("workspaces/{name}"), mode, true)?;
+        let mode = if separate { 0o711 } else { 0o700 };
+        self.directory(&format!("workspaces/{name}/volumes"), mode, false)?;
+        Ok(())
+    }
+
+    /// Makes a directory below the root with this mode, of the hub's group if it is to have access.
+    pub fn directory(&self, name: &str, mode: u32, hub: bool) -> Result<PathBuf, StateError> {
+        let path = self.root.join(name);
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(at("create", &path)(error));
+            }
+            _ => {}
+        }
+        let found = std::fs::symlink_metadata(&path).map_err(at("read", &path))?;
+        if !found.is_dir() {
+            let error = io::Error::from(io::ErrorKind::NotADirectory);
+            return Err(at("use", &path)(error));
+        }
+        if self.users.separate {
+            let group = if hub { self.users.hub } else { 0 };
+            std::os::unix::fs::lchown(&path, Some(0), Some(group)).map_err(at("own", &path))?;
+        }
+        set_mode(&path, mode)?;
+        Ok(path)
+    }
+
+    #[must_use]
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(name)
+    }
+
+    /// The 32-byte key of this state, made at its first start.
+    pub fn key(&self) -> Result<Vec<u8>, StateError> {
+        let path = self.root.join("key");
+        match std::fs::read(&path) {
+            Ok(key) if key.len() == 32 => return Ok(key),
+            Ok(_) => {
+                let error =
+                    io::Error::other("it should be 32 bytes long; restore it from a backup");
+                return Err(at("use", &path)(error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("read", &path)(error)),
+        }
+        let mut key = vec![0; 32];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut key))
+            .map_err(at("fill", &path))?;
+        write_atomically(&path, &key, 0o600).map_err(at("write", &path))?;
+        Ok(key)
+    }
+
+    /// Writes a process of this boot to a file in `run/`.
+    pub fn write_process(&self, name: &str, pid: u32) -> Result<(), StateError> {
+        let path = self.run(name);
+        let Some(process) = sandbox::process::identity(pid) else {
+            return Ok(());
+        };
+        let file = ProcessFile {
+            process,
+            boot_id: self.boot_id.clone(),
+        };
+        let text = serde_json::to_vec(&file)
+            .map_err(|error| at("write", &path)(io::Error::other(error)))?;
+        write_atomically(&path, &text, 0o644).map_err(at("write", &path))
+    }
+
+    /// The process that a file in `run/` names, if it still runs.
+    #[must_use]
+    pub fn living_process(&self, name: &str) -> Option<Identity> {
+        let text = std::fs::read(self.run(name)).ok()?;
+        let file: ProcessFile = serde_json::from_slice(&text).ok()?;
+        let alive = file.boot_id == self.boot_id && sandbox::process::is_alive(file.process);
+        alive.then_some(file.process)
+    }
+}
+
+/// Turns an I/O error into one that says what was tried.
+pub(crate) fn at<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StateError + use<'a> {
+    move |source| StateError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The old content or the new, never a mixture, whatever crashes.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), StateError> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(at("set the mode of", path))
+}
+
+fn refuse_network(root: &Path) -> Result<(), StateError> {
+    let found = rustix::fs::statfs(root)
+        .map_err(|error| at("examine", root)(error.into()))?
+        .f_type;
+    match NETWORK_FILE_SYSTEMS
+        .iter()
+        .find(|(magic, _)| *magic == found)
+    {
+        Some((_, kind)) => Err(StateError::Network {
+            path: root.to_owned(),
+            kind,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_version(root: &Path) -> Result<(), StateError> {
+    let path = root.join("VERSION");
+    let found = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("{FORMAT}\n");
+            return write_atomically(&path, text.as_bytes(), 0o644).map_err(at("write", &path));
+        }
+        Err(error) => return Err(at("read", &path)(error)),
+    };
+    match found.trim().parse::<u32>() {
+        Ok(found) if found > FORMAT => Err(StateError::Newer {
+            path: root.to_owned(),
+            found,
+        }),
+        Ok(_) => Ok(()),
+        Err(_) => Err(StateError::Version {
+            path: root.to_owned(),
+        }),
+    }
+}
+
+fn lock(root: &Path, users: &Users) -> Result<File, StateError> {
+    let run = root.join("run");
+    if let Err(error) = std::fs::create_dir(&run)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(at("create", &run)(error));
+    }
+    set_mode(&run, if users.separate { 0o711 } else { 0o700 })?;
+    let path = run.join("keeper.lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(at("open", &path))?;
+    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    match rustix::fs::flock(file.as_fd(), operation) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse {
+            path: root.to_owned(),
+            pid: std::fs::read(run.join("keeper.pid"))
+                .ok()
+                .and_then(|text| serde_json::from_slice::<ProcessFile>(&text).ok())
+                .map_or("unknown".to_owned(), |file| file.process.pid.to_string()),
+        }),
+        Err(error) => Err(at("lock", &path)(error.into())),
+    }
+}

@@ -1,0 +1,256 @@
+//! `mainstay apply`, `diff` and `delete`: objects kept in the state beside those of `up`'s files.
+//!
+//! A directory given to `up` owns its objects: changing one of them here would be undone by its
+//! next save, so it is refused with the file's name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use api::{Document, Kind};
+use contract::keeper::ToHub;
+use serde::{Deserialize, Serialize};
+
+use super::{Keeper, UpError};
+use crate::generation;
+use crate::manifest::{self, Key, Set};
+use crate::state::{State, at, write_atomically};
+
+/// An applied object: where it was written, and what it says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Applied {
+    path: String,
+    object: serde_json::Value,
+}
+
+/// What a request comes to.
+#[derive(Debug, Default)]
+struct Outcome {
+    generation: Option<u64>,
+    problems: Vec<String>,
+    summary: Vec<String>,
+}
+
+/// The documents of all applied objects.
+pub(super) fn stored(state: &State) -> Vec<Document> {
+    load(state).into_values().map(document).collect()
+}
+
+fn document(applied: Applied) -> Document {
+    Document::named(applied.path, applied.object.to_string())
+}
+
+fn file_name((kind, workspace, name): &Key) -> String {
+    format!("{}-{workspace}-{name}.json", kind.name())
+}
+
+fn load(state: &State) -> BTreeMap<String, Applied> {
+    let entries = std::fs::read_dir(state.root.join("applied"));
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let text = std::fs::read(entry.path()).ok()?;
+            Some((name, serde_json::from_slice(&text).ok()?))
+        })
+        .collect()
+}
+
+impl Keeper {
+    pub(super) fn apply(
+        &mut self,
+        request: u64,
+        documents: Vec<contract::keeper::Document>,
+        dry_run: bool,
+    ) -> Result<(), UpError> {
+        let documents: Vec<Document> = documents
+            .into_iter()
+            .map(|document| Document::named(document.path, document.text))
+            .collect();
+        let outcome = match api::parse(&documents) {
+            Err(problems) => Outcome::refused(problems.0.iter().map(ToString::to_string)),
+            Ok(objects) => {
+                let objects = objects.iter().map(|object| {
+                    let key = (
+                        object.kind(),
+                        object.workspace().to_owned(),
+                        object.name().to_owned(),
+                    );
+                    let path = object.place.path.clone();
+                    (
+                        key,
+                        Some(Applied {
+                            path,
+                            object: object.to_json(),
+                        }),
+                    )
+                });
+                self.change(objects.collect(), dry_run)?
+            }
+        };
+        self.answer(request, outcome);
+        Ok(())
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        request: u64,
+        objects: Vec<(String, String)>,
+        dry_run: bool,
+    ) -> Result<(), UpError> {
+        let (mut changes, mut problems) = (BTreeMap::new(), Vec::new());
+        for (kind, name) in objects {
+            let known = Kind::parse(&kind).and_then(|kind| {
+                let present = self.desired.as_ref()?.objects.keys();
+                present
+                    .into_iter()
+                    .find(|key| key.0 == kind && key.2 == name)
+            });
+            match known {
+                Some(key) => {
+                    changes.insert(key.clone(), None);
+                }
+                None => problems.push(format!("there is no {kind} {name}")),
+            }
+        }
+        let outcome = if problems.is_empty() {
+            self.change(changes, dry_run)?
+        } else {
+            Outcome::refused(problems.into_iter())
+        };
+        self.answer(request, outcome);
+        Ok(())
+    }
+
+    /// Puts objects in or takes them out, if the whole set stays right.
+    fn change(
+        &mut self,
+        changes: BTreeMap<Key, Option<Applied>>,
+        dry_run: bool,
+    ) -> Result<Outcome, UpError> {
+        let own = match manifest::collect(&self.options.manifests, &self.state.root) {
+            Ok(own) => own,
+            Err(problems) => {
+                return Ok(Outcome::refused(problems.0.iter().map(ToString::to_string)));
+            }
+        };
+        let owned = self.owned(&own, changes.keys());
+        if !owned.is_empty() {
+            return Ok(Outcome::refused(owned.into_iter()));
+        }
+        let mut applied = load(&self.state);
+        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        for (key, change) in changes {
+            let name = file_name(&key);
+            match change {
+                Some(object) => {
+                    written.push(name.clone());
+                    applied.insert(name, object);
+                }
+                None => {
+                    applied.remove(&name);
+                    removed.push(name);
+                }
+            }
+        }
+        let texts: Vec<(String, Vec<u8>)> = written
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), serde_json::to_vec(applied.get(&name)?).ok()?)))
+            .collect();
+        let documents = own.into_iter().chain(applied.into_values().map(document));
+        let resolved = manifest::resolve(documents.collect(), &self.options.knowledge);
+        let stored = resolved.and_then(|mut set| {
+            if !dry_run {
+                generation::store_sources(&self.state, &mut set)?;
+            }
+            Ok(set)
+        });
+        let set = match stored {
+            Ok(set) => set,
+            Err(problems) => {
+                return Ok(Outcome::refused(problems.0.iter().map(ToString::to_string)));
+            }
+        };
+        let before = self.desired.as_ref().map(|set| set.objects.clone());
+        let summary = manifest::summary(&before.unwrap_or_default(), &set.objects);
+        if dry_run {
+            return Ok(Outcome {
+                summary,
+                ..Outcome::default()
+            });
+        }
+        self.store(&texts, &removed)?;
+        self.take_set(set);
+        Ok(Outcome {
+            generation: self.proposed.last().map(|proposed| proposed.number),
+            summary,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Which of these objects a file of `up`'s owns, in words.
+    fn owned<'a>(&self, own: &[Document], keys: impl Iterator<Item = &'a Key>) -> Vec<String> {
+        let files: BTreeSet<&str> = own.iter().map(|document| document.path.as_str()).collect();
+        let Some(set) = &self.desired else {
+            return Vec::new();
+        };
+        keys.filter_map(|key| {
+            let (_, file) = set.objects.get(key)?;
+            files.contains(file.as_str()).then(|| {
+                let (kind, _, name) = key;
+                format!(
+                    "{} {name} belongs to {file}: edit that file, up follows it",
+                    kind.name()
+                )
+            })
+        })
+        .collect()
+    }
+
+    fn store(&self, texts: &[(String, Vec<u8>)], removed: &[String]) -> Result<(), UpError> {
+        let directory = self.state.root.join("applied");
+        for (name, text) in texts {
+            let path = directory.join(name);
+            write_atomically(&path, text, 0o600).map_err(at("write", &path))?;
+        }
+        for name in removed {
+            let path: PathBuf = directory.join(name);
+            std::fs::remove_file(&path).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(at("remove", &path)(error)),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn take_set(&mut self, set: Set) {
+        self.desired = Some(set);
+        self.watched = self.signature();
+        self.pursue_if_possible();
+    }
+
+    fn answer(&mut self, request: u64, outcome: Outcome) {
+        let Outcome {
+            generation,
+            problems,
+            summary,
+        } = outcome;
+        let message = ToHub::Applied {
+            request,
+            generation,
+            problems,
+            summary,
+        };
+        self.hub.send(&message, Vec::new());
+    }
+}
+
+impl Outcome {
+    fn refused(problems: impl Iterator<Item = String>) -> Self {
+        Self {
+            problems: problems.collect(),
+            ..Self::default()
+        }
+    }
+}
