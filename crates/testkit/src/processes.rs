@@ -84,6 +84,17 @@ pub fn is_ours(pid: i32) -> bool {
     matches!((running, program), (Ok(running), Ok(program)) if running == program)
 }
 
+/// Processes of the program under test whose command line names this path: keepers and shims.
+#[must_use]
+pub fn ours_on(path: &std::path::Path) -> Vec<i32> {
+    let path = path.to_string_lossy().into_owned();
+    let names = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&path)
+    };
+    pids().filter(|pid| names(*pid) && is_ours(*pid)).collect()
+}
+
 /// SIGKILL. Returns whether there was such a process.
 pub fn kill(pid: i32) -> bool {
     signal(pid, Signal::KILL)

@@ -273,12 +273,10 @@ impl Drop for Up {
         if let Some(hub) = hub.filter(|pid| processes::is_alive(*pid)) {
             processes::kill(hub);
         }
-        let agents = self.agents();
-        let parents = agents
-            .iter()
-            .filter_map(|agent| processes::parent_of(agent.pid));
-        for shim in parents.filter(|pid| processes::is_ours(*pid)) {
-            processes::kill(shim);
+        for shim in processes::ours_on(&self.fleet.state()) {
+            for pid in processes::tree(shim) {
+                processes::kill(pid);
+            }
         }
         for agent in self.agents() {
             processes::kill(agent.pid);
