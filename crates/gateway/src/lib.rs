@@ -1,1 +1,97 @@
-//! gateway
+//! The agents' edge, both directions: the one door that an agent has (models, tools, steps), and
+//! the calls to agents that are servers.
+//!
+//! Start at [`pipeline`], which every call passes; "a model call is retried" is `model/retry.rs`,
+//! "another model stands in" `model/failover.rs`, "a tool call of unknown outcome"
+//! `tools/perform.rs`. What is matched, journaled and budgeted is the hub's; what is said in which
+//! dialect is `llm`'s. Nothing here keeps state that a restart would miss.
+
+mod call;
+mod catalog;
+mod clock;
+mod door;
+mod mcp_endpoint;
+mod model;
+mod pipeline;
+mod reply;
+mod route;
+pub mod script;
+mod server;
+mod service;
+mod step_url;
+mod tools;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub::Hub;
+use reqwest::redirect::Policy;
+
+use model::upstream::Upstreams;
+use service::attach::Attached;
+pub use tools::{McpServers, check_expression, check_schema};
+
+/// A provider or tool that takes no connection within this is out of reach.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The gateway can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    #[error("failed to set up the client for providers and tools")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What all calls share.
+pub(crate) struct Gateway {
+    pub(crate) hub: Hub,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) tools_http: reqwest::Client,
+    pub(crate) mcp_servers: McpServers,
+    pub(crate) attached: Attached,
+}
+
+/// Serves the agents of this hub until it stops. Returns once nothing new is accepted; calls in
+/// flight are the hub's to drain.
+pub async fn serve(hub: Hub) -> Result<(), GatewayError> {
+    let gateway = Arc::new(Gateway::new(hub)?);
+    tokio::join!(server::run(gateway.clone()), service::run(gateway));
+    Ok(())
+}
+
+impl Gateway {
+    fn new(hub: Hub) -> Result<Self, GatewayError> {
+        let secrets = hub.clone();
+        let secret = Arc::new(move |credential: &api::fleet::Credential| {
+            secrets
+                .secret(credential)
+                .map_err(|error| error.to_string())
+        });
+        let models = client()
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build()
+            .map_err(GatewayError::Client)?;
+        // A connection that the other side is just closing can't be told from one that took the
+        // request: tools get a new one each time, so that "it never left" can be known.
+        let tools = client()
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(GatewayError::Client)?;
+        Ok(Self {
+            hub,
+            upstreams: Upstreams::new(models, secret),
+            mcp_servers: McpServers::new(tools.clone()),
+            tools_http: tools,
+            attached: Attached::default(),
+        })
+    }
+}
+
+/// No redirects: credentials would follow. No proxy variables: the hub's environment is no policy.
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("mainstay/", env!("CARGO_PKG_VERSION")))
+}

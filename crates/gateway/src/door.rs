@@ -1,0 +1,89 @@
+//! Who knocks: the request's token, whose it is, and whether it belongs at this listener.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, Limited};
+use hub::caller::Caller;
+use hub::{Code, Hub, HubError, Refusal};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::wire::Connection;
+
+/// The largest request that is read.
+pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+
+/// One request's way in, without its body.
+pub struct Door {
+    /// The instance whose listener this is.
+    pub instance: Arc<str>,
+    pub connection: Arc<Connection>,
+    pub headers: HeaderMap,
+}
+
+impl Door {
+    /// A header as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The token: a task's own first, then where the SDKs put their keys.
+    fn token(&self) -> Option<&str> {
+        if let Some(token) = self.header("mainstay-token") {
+            return Some(token.trim());
+        }
+        let bearer = self
+            .header(header::AUTHORIZATION.as_str())
+            .and_then(|value| {
+                let (scheme, token) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+            });
+        bearer.or_else(|| self.header("x-api-key").map(str::trim))
+    }
+
+    /// Whose call this is. A token counts at its own instance's listener only.
+    pub async fn identify(&self, hub: &Hub) -> Result<Caller, Refusal> {
+        let token = self
+            .token()
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| {
+                HubError::new(
+                    Code::Unauthorized,
+                    "no token: send MAINSTAY_TOKEN as Authorization: Bearer or x-api-key",
+                )
+            })?;
+        let caller = hub.identify(token).await?;
+        if caller.instance != *self.instance {
+            return Err(HubError::new(
+                Code::NotAllowed,
+                "the token belongs to another instance",
+            ));
+        }
+        Ok(caller)
+    }
+}
+
+/// Reads a body up to [`MAX_REQUEST_BYTES`].
+pub async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
+    match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(HubError::new(
+            Code::TooLarge,
+            format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
+        )),
+        Err(_) => Err(HubError::new(Code::Invalid, "the request's body broke off")),
+    }
+}
+
+/// Reads a body that must be JSON.
+pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        HubError::new(
+            Code::Invalid,
+            format!("the request's body is not JSON: {error}"),
+        )
+    })
+}

@@ -1,0 +1,78 @@
+//! `MAINSTAY_STEP_URL`: a tool that runs inside the agent, made a journaled step. The agent asks
+//! before it runs the tool and reports what came out; what was reported is never run again.
+
+use std::sync::Arc;
+
+use hub::{Code, HubError, Refusal};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::Gateway;
+use crate::call::Asked;
+use crate::door::Door;
+use crate::pipeline::{self, Passed};
+use crate::reply::{self, Reply};
+
+#[derive(Deserialize)]
+struct Question {
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Deserialize)]
+struct Report {
+    step: String,
+    result: Value,
+}
+
+/// `POST /step/{name}`: shall it run?
+pub async fn ask(
+    gateway: &Arc<Gateway>,
+    door: &Door,
+    name: String,
+    body: &[u8],
+) -> Result<Reply, Refusal> {
+    let question: Question = read(body, r#"send {"arguments": …}"#)?;
+    if name.len() > 64 {
+        return Err(HubError::new(
+            Code::Invalid,
+            "a tool's name has at most 64 characters",
+        ));
+    }
+    let asked = Asked::Local {
+        name,
+        arguments: question.arguments,
+    };
+    match pipeline::call(gateway, door, asked).await? {
+        Passed::Local { step, result: None } => {
+            Ok(reply::json(200, &json!({"step": step, "run": true})))
+        }
+        Passed::Local {
+            step,
+            result: Some(result),
+        } => Ok(reply::json(
+            200,
+            &json!({"step": step, "run": false, "result": result}),
+        )),
+        Passed::Answer(_) => Err(HubError::new(
+            Code::Conflict,
+            "the step is no longer this agent's to run",
+        )),
+    }
+}
+
+/// `POST /step`: this came out.
+pub async fn report(gateway: &Arc<Gateway>, door: &Door, body: &[u8]) -> Result<Reply, Refusal> {
+    let caller = door.identify(&gateway.hub).await?;
+    let report: Report = read(body, r#"send {"step": …, "result": …}"#)?;
+    gateway
+        .hub
+        .step_report(&caller, &report.step, report.result)
+        .await?;
+    Ok(reply::json(200, &json!({"step": report.step})))
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8], hint: &str) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| HubError::new(Code::Invalid, format!("{hint}: {error}")))
+}
