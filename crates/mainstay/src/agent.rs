@@ -1,0 +1,72 @@
+//! `mainstay start|stop|restart`: an operator's hand on an agent or one instance of it.
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::exit::{Exit, Outcome};
+use crate::place::PlaceArgs;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mainstay start researcher")]
+pub struct StartArgs {
+    #[arg(value_name = "AGENT[/INSTANCE]")]
+    target: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mainstay stop researcher")]
+pub struct StopArgs {
+    #[arg(value_name = "AGENT[/INSTANCE]")]
+    target: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mainstay restart researcher/researcher-0")]
+pub struct RestartArgs {
+    #[arg(value_name = "AGENT[/INSTANCE]")]
+    target: String,
+}
+
+pub async fn start(place: &PlaceArgs, args: StartArgs) -> Outcome {
+    act(place, "start", &args.target).await
+}
+
+pub async fn stop(place: &PlaceArgs, args: StopArgs) -> Outcome {
+    act(place, "stop", &args.target).await
+}
+
+pub async fn restart(place: &PlaceArgs, args: RestartArgs) -> Outcome {
+    act(place, "restart", &args.target).await
+}
+
+async fn act(place: &PlaceArgs, verb: &str, target: &str) -> Outcome {
+    let target = instance_or_agent(target);
+    Client::new(place)?
+        .post(&format!("/control/{verb}"), &json!({"target": target}))
+        .await?;
+    Ok(Exit::Done)
+}
+
+/// `researcher/0` and `researcher/researcher-0` both name the instance `researcher-0`.
+pub fn instance_or_agent(target: &str) -> String {
+    match target.split_once('/') {
+        None => target.to_owned(),
+        Some((agent, index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{agent}-{index}")
+        }
+        Some((_, instance)) => instance.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_named_in_full_or_by_its_number() {
+        let check = |target: &str, expect: &str| assert_eq!(instance_or_agent(target), expect);
+        check("researcher", "researcher");
+        check("researcher/1", "researcher-1");
+        check("researcher/researcher-1", "researcher-1");
+    }
+}

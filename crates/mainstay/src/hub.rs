@@ -1,0 +1,96 @@
+//! `mainstay hub`: wires the hub's service to its keeper and to its two doors.
+//!
+//! Order matters: nobody may read this process's memory before the state key is in it, and the
+//! TLS library is chosen before anything may use one. When the service ends the process does.
+
+use std::time::Duration;
+
+use hub::{Hub, HubError};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::hub_link::{self, LinkError};
+
+/// Two cores carry the figures we promise; more threads cost memory on a small server.
+const WORKERS: usize = 2;
+/// What connections have to end once the log is closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const WORKSPACE: &str = "default";
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  mainstay up .    # starts it, and starts it again when it dies"
+)]
+pub struct HubArgs {}
+
+pub fn hub(_args: &HubArgs) -> Outcome {
+    let kernel =
+        |error| Failure::new(Exit::Failed, "the kernel refuses what the hub needs").because(error);
+    sandbox::process::hide_memory().map_err(kernel)?;
+    log_to_stderr();
+    let (hello, home) = hub_link::open().map_err(|error| {
+        let exit = if matches!(error, LinkError::Missing(_)) {
+            Exit::Usage
+        } else {
+            Exit::Failed
+        };
+        Failure::new(exit, "the hub has no keeper").because(error)
+    })?;
+    // Fails only if one is chosen already, which then is this one.
+    let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("hub")
+        .enable_all()
+        .build()
+        .map_err(kernel)?;
+    let options = hub::Options {
+        home,
+        pid: std::process::id(),
+        state_key: hello.state_key,
+        state_dir: hello.state_dir,
+        workspace: WORKSPACE.to_owned(),
+    };
+    let ended = runtime.block_on(serve(options));
+    runtime.shutdown_background();
+    ended
+        .map(|()| Exit::Done)
+        .map_err(|error| Failure::new(Exit::Failed, "the hub ended").because(error))
+}
+
+async fn serve(options: hub::Options) -> Result<(), HubError> {
+    let (hub, mut service) = Hub::start(options).await?;
+    let doors = async {
+        let (gateway, ()) = tokio::join!(
+            gateway::serve(hub.clone()),
+            facade::serve(hub.clone(), facade::Options::default())
+        );
+        if let Err(error) = gateway {
+            // Agents without their door can do nothing; the keeper starts the next hub.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "agents have no gateway"
+            );
+        }
+    };
+    tokio::pin!(doors);
+    let ended = tokio::select! {
+        ended = &mut service => {
+            let _cut = tokio::time::timeout(LAST_WORDS, doors).await;
+            ended
+        }
+        () = &mut doors => service.await,
+    };
+    ended.unwrap_or_else(|panicked| Err(HubError::new(hub::Code::Internal, panicked.to_string())))
+}
+
+/// What the processes say to whoever looks after them: standard error, by `MAINSTAY_LOG`.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // Set once, at the start of a process.
+    let _set = subscriber.try_init();
+}

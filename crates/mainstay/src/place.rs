@@ -1,0 +1,168 @@
+//! Where the state lies and how the hub is reached: `--state`, the environment, or a context.
+//!
+//! Order: an address given by hand (`MAINSTAY_URL`, `--context`) beats the state directory's
+//! socket, which beats the configuration file's current context.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::exit::{Exit, Failure};
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlaceArgs {
+    /// Directory of the state [default: /var/lib/mainstay as root, else $XDG_STATE_HOME/mainstay]
+    #[arg(
+        long,
+        global = true,
+        env = "MAINSTAY_STATE",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    state: Option<PathBuf>,
+    /// A context of the configuration file
+    #[arg(
+        long,
+        global = true,
+        env = "MAINSTAY_CONTEXT",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    context: Option<String>,
+}
+
+/// How to reach a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// The control socket of a state on this machine.
+    Socket(PathBuf),
+    Url {
+        url: String,
+        token: Option<String>,
+        ca: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    current: Option<String>,
+    #[serde(default)]
+    contexts: BTreeMap<String, Context>,
+}
+
+/// A hub elsewhere, or a state here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Context {
+    url: Option<String>,
+    token: Option<String>,
+    /// A certificate to trust, in PEM.
+    ca: Option<PathBuf>,
+    state: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// The state directory. Nothing says that it exists.
+    pub fn state(&self) -> Result<PathBuf, Failure> {
+        if let Some(state) = &self.state {
+            return absolute(state);
+        }
+        match self.context()?.and_then(|context| context.state) {
+            Some(state) => absolute(&state),
+            None => default_state(),
+        }
+    }
+
+    /// Where the hub is.
+    pub fn address(&self) -> Result<Address, Failure> {
+        if let Some(url) = variable("MAINSTAY_URL") {
+            let ca = variable("MAINSTAY_CA").map(PathBuf::from);
+            return Ok(Address::Url {
+                url,
+                token: variable("MAINSTAY_TOKEN"),
+                ca,
+            });
+        }
+        if self.state.is_none()
+            && let Some(Context {
+                url: Some(url),
+                token,
+                ca,
+                ..
+            }) = self.context()?
+        {
+            return Ok(Address::Url { url, token, ca });
+        }
+        Ok(Address::Socket(self.state()?.join("run/control.sock")))
+    }
+
+    fn context(&self) -> Result<Option<Context>, Failure> {
+        let Some(path) = config_path() else {
+            return Ok(None);
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && self.context.is_none() =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(
+                    Failure::usage(format!("failed to read {}", path.display())).because(error)
+                );
+            }
+        };
+        let config: Config = serde_saphyr::from_str(&text).map_err(|error| {
+            Failure::usage(format!("{} is not a configuration", path.display())).because(error)
+        })?;
+        let Some(name) = self.context.clone().or(config.current) else {
+            return Ok(None);
+        };
+        let known = config
+            .contexts
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        let context = config.contexts.get(&name).cloned();
+        context.map(Some).ok_or_else(|| {
+            Failure::usage(format!("no context `{name}` in {}", path.display()))
+                .with_hint(format!("there are: {known}"))
+        })
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn config_path() -> Option<PathBuf> {
+    let base = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let base = base.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
+    base.map(|base| base.join("mainstay/config.yaml"))
+}
+
+fn default_state() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/mainstay".into());
+    }
+    let base = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")));
+    let base = base.filter(|base| base.is_absolute()).ok_or_else(|| {
+        Failure::usage("neither XDG_STATE_HOME nor HOME says where state may lie")
+            .with_hint("give --state DIR")
+    })?;
+    Ok(base.join("mainstay"))
+}
+
+/// A path that means the same in every process.
+pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{} is not a path", path.display())).because(error)
+    })
+}

@@ -1,0 +1,316 @@
+//! Whole fleets: a task from manifest to JSON, and the same with agent, hub and keeper killed in the middle.
+
+use serde_json::Value;
+
+use crate::house::{House, signal, wait_for};
+
+/// Ten model calls, slow enough to be killed between; counts its calls in the answer.
+const PROGRAM: &str = r#"
+import json, os, sys, urllib.request
+task = json.load(sys.stdin)
+said = []
+for n in range(10):
+    body = {"model": "script/demo", "messages": [{"role": "user", "content": f"{task['input']} {n}"}]}
+    request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+        {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"})
+    said.append(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
+print(" ".join(said))
+"#;
+
+const SCRIPT: &str = "rules:\n  - answer: {text: \"<{{input}}>\", delayMs: 150}\n";
+
+const MANIFEST: &str = "apiVersion: mainstay.dev/v1alpha1
+kind: Provider
+metadata: {name: script}
+spec: {type: script, script: {file: script.yaml}}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: ten}
+spec:
+  models: [script/demo]
+  source: ./code
+  runtime: {exec: {command: [python3, ten.py]}}
+";
+
+fn house() -> House {
+    let mut house = House::new();
+    house.write("fleet/code/ten.py", PROGRAM);
+    house.write("fleet/script.yaml", SCRIPT);
+    house.write("fleet/fleet.yaml", MANIFEST);
+    let fleet = house.path("fleet");
+    house.up(&[&fleet]);
+    house
+}
+
+fn expected() -> String {
+    (0..10)
+        .map(|n| format!("<go {n}>"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Submits, and comes back once some steps are done.
+fn begin(house: &House, steps: usize) -> (String, std::process::Child) {
+    let mut command = house.command(&["run", "ten", "go", "-o", "json"]);
+    let child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = wait_for("the task", || {
+        let list: Value =
+            serde_json::from_str(&house.run(&["task", "list", "-o", "json"]).out).ok()?;
+        list["items"][0]["id"].as_str().map(str::to_owned)
+    });
+    wait_for("its first steps", || {
+        let list: Value =
+            serde_json::from_str(&house.run(&["task", "steps", &id, "-o", "json"]).out).ok()?;
+        let finished = list["items"]
+            .as_array()?
+            .iter()
+            .filter(|step| step["state"] == "finished")
+            .count();
+        (finished >= steps).then_some(())
+    });
+    (id, child)
+}
+
+/// Waits for `run` and returns the task it printed.
+#[track_caller]
+fn finish(house: &House, child: std::process::Child) -> Value {
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{err}\n{}", house.said());
+    let task: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (task["state"].as_str(), task["output"].as_str()),
+        (Some("completed"), Some(expected().as_str())),
+        "{task}"
+    );
+    assert_eq!(task["steps"], 10, "{task}");
+    task
+}
+
+fn check_log(house: &mut House) {
+    house.stop();
+    let verified = house.run(&["log", "verify", "-o", "json"]).expect(0).json();
+    assert!(
+        verified["logs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|log| log["result"] == "consistent"),
+        "{verified}"
+    );
+    house.run(&["log", "rebuild", "--check"]).expect(0);
+}
+
+#[test]
+fn a_task_goes_from_a_manifest_to_json() {
+    let mut house = house();
+    let task = house
+        .run(&["run", "ten", "go", "-o", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(task["output"].as_str(), Some(expected().as_str()));
+    assert_eq!(
+        (
+            task["attempts"].as_u64(),
+            task["replayed"].as_u64(),
+            task["repeated"].as_u64()
+        ),
+        (Some(1), Some(0), Some(0))
+    );
+    let shown = house
+        .run(&["task", "show", task["id"].as_str().unwrap(), "-o", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown, task);
+    let plain = house.run(&["run", "ten", "go"]).expect(0);
+    assert_eq!(plain.out, format!("{}\n", expected()));
+    assert!(house.run(&["get", "agents"]).expect(0).out.contains("ten"));
+    assert!(
+        house
+            .run(&["describe", "agent", "ten"])
+            .expect(0)
+            .out
+            .contains("ten.py")
+    );
+    let missing = house.run(&["run", "tne", "go"]).expect(4);
+    assert!(
+        missing.err.contains("ten"),
+        "no nearest name: {}",
+        missing.err
+    );
+    house.run(&["task", "show", "no-such-task"]).expect(4);
+    let detached = house.run(&["run", "ten", "go", "--detach"]).expect(0);
+    house
+        .run(&["task", "cancel", detached.out.trim(), "-o", "json"])
+        .expect(0);
+    let head = house.run(&["log", "head"]).expect(0).out;
+    check_log(&mut house);
+    house.write("old.head", &head);
+    let verified = house
+        .run(&["log", "verify", "--since", "old.head"])
+        .expect(0);
+    assert!(verified.out.contains("authentic"), "{verified:?}");
+}
+
+#[test]
+fn an_agents_death_repeats_no_call() {
+    let mut house = house();
+    let (_, child) = begin(&house, 3);
+    let pid = house.agent_pid("ten", None);
+    signal(pid, "KILL");
+    house.agent_pid("ten", Some(pid));
+    let task = finish(&house, child);
+    assert_eq!(
+        (task["attempts"].as_u64(), task["repeated"].as_u64()),
+        (Some(2), Some(0)),
+        "{task}"
+    );
+    assert!(task["replayed"].as_u64() >= Some(3), "{task}");
+    check_log(&mut house);
+}
+
+#[test]
+fn a_run_survives_the_hubs_death_and_reports_what_was_repeated() {
+    let mut house = house();
+    let (_, child) = begin(&house, 3);
+    signal(house.hub_pid(), "KILL");
+    let task = finish(&house, child);
+    assert!(task["repeated"].as_u64() <= Some(1), "{task}");
+    check_log(&mut house);
+}
+
+#[test]
+fn a_task_survives_the_keepers_death_and_goes_on_under_the_next() {
+    let mut house = house();
+    let (_, child) = begin(&house, 3);
+    signal(house.keeper_pid(), "KILL");
+    house.keeper_is_gone();
+    let fleet = house.path("fleet");
+    house.up(&[&fleet]);
+    let task = finish(&house, child);
+    assert!(task["repeated"].as_u64() <= Some(1), "{task}");
+    check_log(&mut house);
+}
+
+#[test]
+fn a_stopped_agent_keeps_its_tasks_until_it_is_started() {
+    let mut house = house();
+    house.run(&["stop", "ten"]).expect(0);
+    let id = house
+        .run(&["run", "ten", "go", "--detach"])
+        .expect(0)
+        .out
+        .trim()
+        .to_owned();
+    assert_eq!(
+        house
+            .run(&["task", "show", &id, "-o", "json"])
+            .expect(0)
+            .json()["state"],
+        "submitted"
+    );
+    house.run(&["start", "ten"]).expect(0);
+    wait_for("the answer", || {
+        let task = house
+            .run(&["task", "show", &id, "-o", "json"])
+            .expect(0)
+            .json();
+        (task["state"] == "completed").then_some(())
+    });
+    check_log(&mut house);
+}
+
+#[test]
+fn an_object_of_a_directory_cannot_be_applied_and_others_can() {
+    let mut house = house();
+    house.write(
+        "more.yaml",
+        &MANIFEST
+            .split("---")
+            .nth(1)
+            .unwrap()
+            .replace("name: ten", "name: more")
+            .replace("source: ./code", "source: ./fleet/code"),
+    );
+    assert!(
+        house
+            .run(&["diff", "more.yaml"])
+            .expect(0)
+            .out
+            .contains("+ Agent more")
+    );
+    house.run(&["get", "agent", "more"]).expect(4);
+    assert!(
+        house
+            .run(&["apply", "more.yaml"])
+            .expect(0)
+            .out
+            .contains("+ Agent more")
+    );
+    house.run(&["run", "more", "go"]).expect(0);
+    assert!(
+        house
+            .run(&["delete", "more.yaml"])
+            .expect(0)
+            .out
+            .contains("- Agent more")
+    );
+    house.run(&["get", "agent", "more"]).expect(4);
+    let owned = house.run(&["apply", "fleet/fleet.yaml"]);
+    assert_eq!(owned.code, Some(3), "{owned:?}");
+    assert!(owned.err.contains("fleet.yaml"), "{owned:?}");
+    check_log(&mut house);
+}
+
+#[test]
+fn a_second_keeper_and_a_busy_port_are_told_apart() {
+    let house = house();
+    let second = house
+        .run(&["up", "fleet", "--listen", "127.0.0.1:0"])
+        .expect(1);
+    assert!(
+        second.err.contains("in use") && second.err.contains(&house.keeper_pid().to_string()),
+        "{}",
+        second.err
+    );
+    let address = house
+        .link
+        .strip_prefix("http://")
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    let busy = house
+        .run(&["up", "fleet", "--state", "other", "--listen", &address])
+        .expect(1);
+    assert!(
+        busy.err.contains(&address) && busy.err.contains("--listen"),
+        "{}",
+        busy.err
+    );
+}
+
+#[test]
+fn the_demo_proves_its_claims() {
+    let house = House::new();
+    let mut command = house.command(&["demo"]);
+    let output = command
+        .env_remove("MAINSTAY_STATE")
+        .env("TMPDIR", house.path(""))
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{out}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(out.matches("   yes  ").count(), 5, "{out}");
+    assert!(out.contains("kill -9") && !out.contains("   NO"), "{out}");
+}
