@@ -61,6 +61,9 @@ pub enum ToKeeper {
     /// The switch: the log entry is durable, the keeper reconciles its instances to it.
     #[serde(rename_all = "camelCase")]
     GenerationCommitted { number: u64 },
+    /// The generation is not taken: what runs stays. `problems` are sentences for a person.
+    #[serde(rename_all = "camelCase")]
+    GenerationRefused { number: u64, problems: Vec<String> },
     /// Generations that open tasks still pin (their code is kept and pushed to shims).
     #[serde(rename_all = "camelCase")]
     Pins { generations: Vec<u64> },

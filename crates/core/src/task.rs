@@ -213,18 +213,23 @@ impl TaskRecord {
     }
 
     /// Steps delivered to the current attempt, and those of them that came from the journal.
+    ///
+    /// The mark of a step that an earlier hub served may have died with that hub. Once a later
+    /// hub serves the attempt the agent has gone past it, so it counts as delivered here. It does
+    /// not for matching: there, in doubt, the answer is repeated.
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
-        let marks = self
-            .steps
-            .iter()
-            .map(|step| step.mark_in(self.task.attempt));
-        marks.fold((0, 0), |(delivered, replayed), mark| {
-            (
-                delivered + u32::from(mark.delivered),
-                replayed + u32::from(mark.delivered && mark.replayed),
-            )
-        })
+        let newest = self.steps.iter().map(|step| step.incarnation).max().unwrap_or(0);
+        let mut counts = (0, 0);
+        for step in &self.steps {
+            let mark = step.mark_in(self.task.attempt);
+            let passed_by = mark.used && step.state == StepState::Finished && step.incarnation < newest;
+            if mark.delivered || passed_by {
+                counts.0 += 1;
+                counts.1 += u32::from(mark.replayed);
+            }
+        }
+        counts
     }
 }
 

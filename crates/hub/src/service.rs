@@ -175,8 +175,9 @@ impl Drop for AttemptHandle {
 }
 
 async fn lose(hub: Hub, task: String, number: u32, instance: String, message: String) {
-    lock(&hub.shared.calls).remove(&task);
     let up = process_is_up(&hub, &instance).await;
+    // Only now: until the attempt has ended nobody else may call for it.
+    lock(&hub.shared.calls).remove(&task);
     let _ = hub
         .writer
         .run(move |tx| {

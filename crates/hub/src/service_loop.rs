@@ -138,9 +138,10 @@ impl Hub {
             links: HashMap::new(),
             pid,
         };
-        #[allow(clippy::disallowed_methods, reason = "the service's own two tasks")]
+        #[allow(clippy::disallowed_methods, reason = "the service's own tasks")]
         let running = {
             tokio::spawn(hub.clone().perform(action_queue));
+            tokio::spawn(hub.clone().keep_retention());
             tokio::spawn(service.run(thread))
         };
         Ok((hub, running))
@@ -243,11 +244,15 @@ impl Service {
                 let Some(fleet) = boot::read_fleet(&dir, number) else {
                     return Ok(());
                 };
-                self.hub
+                let taken = self
+                    .hub
                     .writer
                     .run(move |tx| tx.generation(number, hash, fleet))
                     .await?;
-                self.send(ToKeeper::GenerationCommitted { number });
+                match taken {
+                    Ok(()) => self.send(ToKeeper::GenerationCommitted { number }),
+                    Err(problems) => self.send(ToKeeper::GenerationRefused { number, problems }),
+                }
                 self.send_pins().await
             }
             ToHub::Instances { instances } => self.instances(instances).await,
@@ -339,8 +344,15 @@ impl Service {
 }
 
 impl Tx<'_> {
-    /// A new generation is the current one from this commit on.
-    pub(crate) fn generation(&mut self, number: u64, hash: String, fleet: Fleet) {
+    /// A new generation is the current one from this commit on, unless it would change what is
+    /// immutable.
+    pub(crate) fn generation(
+        &mut self,
+        number: u64,
+        hash: String,
+        mut fleet: Fleet,
+    ) -> Result<(), Vec<String>> {
+        self.prompts(&mut fleet)?;
         let current = GenerationRef { number, hash };
         let body = projection::encode(&current);
         let row = store::Row::State(store::StateRow {
@@ -359,6 +371,7 @@ impl Tx<'_> {
             .retain(|known, _| *known == number || pins.contains(known));
         self.adopt_orphans();
         self.dispatch();
+        Ok(())
     }
 
     /// Generations that open tasks pin.
@@ -436,8 +449,9 @@ impl Tx<'_> {
         }
     }
 
-    /// Nothing is accepted after this job.
+    /// Nothing is accepted after this job. What agents were given is known to the next hub.
     pub(crate) fn stop(&mut self) {
+        self.flush_all_marks();
         self.state.ends = true;
     }
 }

@@ -234,6 +234,16 @@ impl<'a> Tx<'a> {
         self.apply(id, seq, &event);
     }
 
+    /// Marks that no later commit would carry: the hub ends.
+    pub(crate) fn flush_all_marks(&mut self) {
+        let marked = |open: &&Open| !open.pending_marks.is_empty();
+        let tasks = self.state.tasks.values().filter(marked);
+        let ids: Vec<String> = tasks.map(|open| open.record.task.id.clone()).collect();
+        for id in ids {
+            self.flush_marks(&id, "hub");
+        }
+    }
+
     /// Brings a task into memory if it exists.
     pub(crate) fn load(&mut self, id: &str) -> bool {
         if self.state.tasks.contains_key(id) {
@@ -323,6 +333,11 @@ impl<'a> Tx<'a> {
         self.system.rows.push(row);
     }
 
+    /// Erases payloads with this commit; the store records which.
+    pub(crate) fn erase(&mut self, erasures: Vec<store::Erasure>) {
+        self.batch.erasures.extend(erasures);
+    }
+
     /// Below the reserve new intents are refused; results are still written.
     pub(crate) fn low_space(&mut self) -> bool {
         let stale = self
@@ -341,7 +356,7 @@ impl<'a> Tx<'a> {
         if !self.system.entries.is_empty() {
             self.state.system.append(&self.system)?;
         }
-        if !self.batch.entries.is_empty() {
+        if !self.batch.entries.is_empty() || !self.batch.erasures.is_empty() {
             self.rows();
             self.batch.now_ms = self.now_ms;
             let appended = self.state.log.append(&self.batch)?;

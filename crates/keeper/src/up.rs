@@ -35,6 +35,7 @@ use crate::users::Users;
 const REFUSE_AFTER: Duration = Duration::from_secs(5);
 /// How long the hub of a killed keeper may take to finish.
 const OLD_HUB_PATIENCE: Duration = Duration::from_secs(20);
+const PURSUE_AGAIN: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -138,6 +139,8 @@ struct Keeper {
     pins: Vec<u64>,
     stopped: BTreeSet<String>,
     reconcile_at: Option<Instant>,
+    /// Proposing failed (a full disk); it is tried again then.
+    pursue_at: Option<Instant>,
     watched: String,
     watch_at: Instant,
     announced: bool,
@@ -146,8 +149,14 @@ struct Keeper {
 
 /// Runs until it is told to end. The process must have one thread.
 pub fn up(options: Options) -> Result<Ended, UpError> {
+    // Modes are set where they matter; the caller's mask must not take the hub's group out of them.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut keeper = Keeper::start(options)?;
-    keeper.run()
+    let ended = keeper.run();
+    if ended.is_err() {
+        keeper.abandon();
+    }
+    ended
 }
 
 /// A line for the person at the terminal; one that is gone is no reason to stop.
@@ -200,6 +209,7 @@ impl Keeper {
             pins: Vec::new(),
             stopped: BTreeSet::new(),
             reconcile_at: None,
+            pursue_at: None,
             watch_at: Instant::now() + WATCH_EVERY,
             announced: false,
             stopping: None,
@@ -294,7 +304,6 @@ impl Keeper {
                 "mainstay: the hub ended ({ended:?}) and is started again"
             ));
             if let AfterDeath::GiveUp(code) = after {
-                self.abandon();
                 return Err(UpError::Hub { code });
             }
         }
@@ -311,6 +320,9 @@ impl Keeper {
         }
         if self.reconcile_at.is_some_and(|at| at <= now) {
             self.reconcile()?;
+        }
+        if self.pursue_at.is_some_and(|at| at <= now) {
+            self.pursue_if_possible();
         }
         let refuse_at = self.hub.not_ready_since.map(|since| since + REFUSE_AFTER);
         if !self.refusing && refuse_at.is_some_and(|at| at <= now) {
@@ -331,6 +343,7 @@ impl Keeper {
         let times = [
             self.hub.start_at,
             self.reconcile_at,
+            self.pursue_at,
             refuse.filter(|_| !self.refusing),
             self.unsent()
                 .then(|| Instant::now() + Duration::from_millis(5)),
@@ -372,7 +385,6 @@ impl Keeper {
             }
             say(&text);
             if let AfterDeath::GiveUp(code) = self.hub.died(sandbox::process::Ended::Code(1)) {
-                self.abandon();
                 return Err(UpError::Hub { code });
             }
             return Ok(());
@@ -395,6 +407,14 @@ impl Keeper {
                 Ok(())
             }
             ToKeeper::GenerationCommitted { number } => self.generation_committed(number),
+            ToKeeper::GenerationRefused { number, problems } => {
+                self.proposed.retain(|other| other.number != number);
+                for problem in problems {
+                    say(&format!("error: {problem}"));
+                }
+                say("mainstay: what runs keeps running");
+                Ok(())
+            }
             ToKeeper::Pins { generations } => {
                 self.pins = generations;
                 self.reconcile()
@@ -436,12 +456,13 @@ impl Keeper {
             return Ok(());
         }
         if let Some(process) = &mut self.hub.process {
-            process.current = Some(current.clone());
+            process.current = Some(current);
         }
         if !self.refusing {
             self.announce_listeners();
         }
-        self.pursue(current)
+        self.pursue_if_possible();
+        Ok(())
     }
 
     /// Compares what should run with what the hub says is current, and proposes or reconciles.
@@ -603,10 +624,14 @@ impl Keeper {
         let Some(current) = self.hub.current().cloned() else {
             return;
         };
+        self.pursue_at = None;
         if let Err(error) = self.pursue(current) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let cause = cause.unwrap_or_default();
             say(&format!(
-                "mainstay: the change can't be put into effect: {error}"
+                "mainstay: what should run can't be put into effect: {error} {cause}"
             ));
+            self.pursue_at = Some(Instant::now() + PURSUE_AGAIN);
         }
     }
 }

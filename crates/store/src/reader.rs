@@ -215,7 +215,7 @@ fn damaged(what: &str) -> StoreError {
     }
 }
 
-fn decode(seq: i64, bytes: &[u8]) -> Result<Entry, StoreError> {
+pub(crate) fn decode(seq: i64, bytes: &[u8]) -> Result<Entry, StoreError> {
     let entry = Entry::decode(bytes).map_err(|_| damaged(&format!("entry {seq}")))?;
     if to_sql(entry.seq) == seq {
         Ok(entry)

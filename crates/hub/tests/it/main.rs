@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 //! The hub on a real log, with a home and a shim played by the test.
 
 mod home;
