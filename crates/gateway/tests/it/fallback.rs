@@ -14,6 +14,11 @@ fn chat(stream: bool) -> Value {
     json!({"model": "gpt", "stream": stream, "messages": [{"role": "user", "content": "hi"}]})
 }
 
+/// With a pause before each event, so that what is sent before the break is on its way.
+fn paced(kind: Kind) -> Reply {
+    Reply::from(kind).paced(Duration::from_millis(20))
+}
+
 /// `first` falls back on `second`.
 fn two(first: &Provider, second: &Provider) -> Fleet {
     let mut fleet = fleet();
@@ -52,7 +57,7 @@ async fn another_model_stands_in_for_one_that_fails() {
     };
     for (kind, stream, asked) in kinds.into_iter().chain([(html, false, 1)]) {
         let name = format!("{kind:?}");
-        let first = Provider::start(move |_| Reply::from(kind.clone()));
+        let first = Provider::start(move |_| paced(kind.clone()));
         let second = Provider::start(|_| Reply::text("from the second"));
         let state = tempfile::tempdir().unwrap();
         let mut fleet = two(&first, &second);
@@ -82,7 +87,7 @@ async fn another_model_stands_in_for_one_that_fails() {
 
 #[tokio::test]
 async fn nobody_stands_in_once_a_byte_has_left_and_the_stream_is_reset() {
-    let first = Provider::start(|_| Kind::BreakOff("one two three four".into(), 4).into());
+    let first = Provider::start(|_| paced(Kind::BreakOff("one two three four".into(), 4)));
     let second = Provider::start(|_| Reply::text("never"));
     let state = tempfile::tempdir().unwrap();
     let mut home = Home::start(state.path(), &two(&first, &second)).await;
