@@ -220,7 +220,9 @@ fn launch(command: &HubCommand, state: &State) -> io::Result<Launch> {
         .unwrap_or(Path::new("/"))
         .to_owned();
     let mounts = match user {
-        Some(user) => sandbox::reach::view(&[state.root.clone(), program], user)?,
+        Some(user) => sandbox::reach::view(&[state.root.clone(), program], user)
+            .inspect_err(|error| tracing::warn!(%error, "closed directories can't be bridged"))
+            .unwrap_or_default(),
         None => None,
     };
     let mut arguments = vec![text(&command.program)?];

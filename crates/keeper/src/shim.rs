@@ -64,6 +64,8 @@ struct Shim {
     signals: SignalFd,
     connections: BTreeMap<RawFd, Connection>,
     specs: BTreeMap<u64, Prepared>,
+    /// Why a generation's spec can't be used, in words.
+    unusable: BTreeMap<u64, String>,
     spool: Spool,
     flush_at: Option<Instant>,
     stdout_log: LogFile,
@@ -125,6 +127,7 @@ impl Shim {
             signals,
             connections: BTreeMap::new(),
             specs: BTreeMap::new(),
+            unusable: BTreeMap::new(),
             spool,
             flush_at: None,
             helpers: BTreeSet::new(),

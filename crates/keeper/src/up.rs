@@ -517,7 +517,9 @@ impl Keeper {
             }));
         }
         self.active = Some(committed);
-        self.reconcile()
+        self.reconcile()?;
+        self.announce();
+        Ok(())
     }
 
     fn hub_is_ready(&mut self) {
@@ -527,7 +529,12 @@ impl Keeper {
             self.accept_again();
             self.announce_listeners();
         }
-        if !self.announced {
+        self.announce();
+    }
+
+    /// Says once that the fleet is up: a hub is ready, and has these manifests.
+    fn announce(&mut self) {
+        if !self.announced && self.hub.is_ready() && self.proposed.is_empty() {
             self.announced = true;
             let ready = Ready {
                 state: self.state.root.clone(),

@@ -48,12 +48,12 @@ fn may_enter(directory: &Metadata, uid: u32, gid: u32) -> bool {
 
 struct Closed {
     directory: CString,
-    /// Directories to make inside it, parents first, and the path each wanted mount goes to.
-    make: Vec<CString>,
+    /// What to make inside it, parents first: directories, and files (false) to mount files on.
+    make: Vec<(CString, bool)>,
     wanted: Vec<CString>,
 }
 
-/// A mount namespace in which this user reaches all of `wanted` (directories); `None` if it does
+/// A mount namespace in which this user reaches all of `wanted`; `None` if it does
 /// already. Needs root. The calling process stays where it is.
 pub fn view(wanted: &[PathBuf], user: (u32, u32)) -> io::Result<Option<OwnedFd>> {
     let plan = plan(wanted, user)?;
@@ -83,17 +83,14 @@ fn plan(wanted: &[PathBuf], user: (u32, u32)) -> io::Result<Vec<Closed>> {
 
 fn closed(directory: &Path, mut paths: Vec<PathBuf>) -> io::Result<Closed> {
     paths.sort();
-    paths.dedup_by(|later, earlier| later.starts_with(&earlier));
+    paths.dedup_by(|later, earlier| later.starts_with(earlier));
     let mut make = Vec::new();
     for path in &paths {
         let mut at = directory.to_owned();
-        for component in path
-            .strip_prefix(directory)
-            .map_err(io::Error::other)?
-            .components()
-        {
+        let below = path.strip_prefix(directory).map_err(io::Error::other)?;
+        for component in below.components() {
             at.push(component);
-            make.push(c_path(&at)?);
+            make.push((c_path(&at)?, at.is_dir()));
         }
     }
     Ok(Closed {
@@ -192,9 +189,13 @@ fn arrange(closed: &Closed) -> Result<(), i32> {
             libc::MS_NOSUID | libc::MS_NODEV,
             c"mode=0755,size=64k".as_ptr().cast(),
         )))?;
-        for directory in &closed.make {
-            libc::mkdir(directory.as_ptr(), 0o755);
-            libc::chmod(directory.as_ptr(), 0o755);
+        for (path, is_directory) in &closed.make {
+            if *is_directory {
+                libc::mkdir(path.as_ptr(), 0o755);
+                libc::chmod(path.as_ptr(), 0o755);
+            } else {
+                libc::mknod(path.as_ptr(), libc::S_IFREG | 0o444, 0);
+            }
         }
         for (tree, path) in trees.iter().zip(&closed.wanted) {
             check(libc::syscall(

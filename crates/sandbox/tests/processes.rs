@@ -1,5 +1,11 @@
 //! The kernel does what the wrappers promise: real children, real namespaces, real rules.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -148,14 +154,15 @@ fn a_view_reaches_wanted_paths_below_a_closed_directory_and_nothing_else_there()
     std::fs::write(root.join("other"), "hidden").unwrap();
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
     let user = (61_234, 61_234);
-    let mounts = match sandbox::reach::view(&[root.join("a/wanted")], user) {
+    std::fs::write(root.join("one"), " and one file").unwrap();
+    let mounts = match sandbox::reach::view(&[root.join("a/wanted"), root.join("one")], user) {
         Ok(mounts) => mounts,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
         Err(error) => panic!("{error}"),
     };
     assert!(mounts.is_some());
     let script = format!(
-        "cat {0}/a/wanted/file; cat {0}/other 2>/dev/null; echo x > {0}/y",
+        "cat {0}/a/wanted/file {0}/one; cat {0}/other 2>/dev/null; echo x > {0}/y",
         root.display()
     );
     let (_, output, _) = run(&Launch {
@@ -163,7 +170,7 @@ fn a_view_reaches_wanted_paths_below_a_closed_directory_and_nothing_else_there()
         user: Some(user),
         ..shell(&format!("exec 2>/dev/null; {script}"))
     });
-    assert_eq!(output, "reached");
+    assert_eq!(output, "reached and one file");
     std::fs::remove_dir_all(root).unwrap();
 }
 

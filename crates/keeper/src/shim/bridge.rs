@@ -119,7 +119,11 @@ impl Bridge {
         let mut buffer = vec![0; 64 * 1024];
         while let Some(socket) = self.socket.as_ref().filter(|_| self.reads_input()) {
             match rustix::io::read(socket, &mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // A peer that leaves lines unread resets the connection: this one had read all.
+                Ok(0) => {
+                    self.forget_unread();
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 Ok(count) => self
                     .take_input(&buffer[..count])
                     .map_err(|LineTooLong| io::Error::other("line too long"))?,
@@ -193,15 +197,19 @@ impl Bridge {
         Ok(())
     }
 
+    fn forget_unread(&mut self) {
+        for line in self.unread.drain(..) {
+            self.kept_bytes -= line.len();
+        }
+    }
+
     fn forget_read_lines(&mut self) {
         let all_read = self
             .socket
             .as_ref()
             .is_some_and(|socket| sandbox::descriptors::unread_by_peer(socket).ok() == Some(0));
         if all_read {
-            for line in self.unread.drain(..) {
-                self.kept_bytes -= line.len();
-            }
+            self.forget_unread();
         }
         // A hub that reads nothing keeps at most so much; the socket's own buffer is far smaller.
         while self.kept_bytes > KEPT_BYTES {
@@ -309,6 +317,8 @@ impl Shim {
         }
         self.bridge.write_server();
         if self.bridge.write_socket().is_err() {
+            // How it left tells what it had read.
+            let _gone = self.bridge.read_socket();
             self.drop_bridge();
         }
         let bridge = &self.bridge;

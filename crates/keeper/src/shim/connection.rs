@@ -188,6 +188,8 @@ impl Shim {
             ToShim::Spec { generation, spec } => self.take_spec(generation, *spec),
             ToShim::KeepSpecs { generations } => {
                 self.specs.retain(|number, _| generations.contains(number));
+                self.unusable
+                    .retain(|number, _| generations.contains(number));
                 Ok(())
             }
             ToShim::Stop { grace_ms } => {
@@ -209,11 +211,16 @@ impl Shim {
         }
         match Prepared::new(spec) {
             Ok(prepared) => {
+                self.unusable.remove(&generation);
                 self.specs.insert(generation, prepared);
                 self.service_spec_changed(generation)
             }
             Err(error) => {
-                tracing::error!(generation, %error, "spec can't be prepared");
+                self.specs.remove(&generation);
+                self.stderr_log.header(&format!(
+                    "generation {generation} can't be prepared: {error}"
+                ));
+                self.unusable.insert(generation, error.to_string());
                 Ok(())
             }
         }

@@ -32,7 +32,11 @@ impl Prepared {
         let user = spec.uid.zip(spec.gid);
         let paths = |list: &[String]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
         let mounts = match user {
-            Some(user) => sandbox::reach::view(&paths(&spec.reach), user)?,
+            // Without it the start says which program or directory can't be reached.
+            Some(user) => sandbox::reach::view(&paths(&spec.reach), user).unwrap_or_else(|error| {
+                tracing::warn!(%error, "closed directories can't be bridged for the agent's user");
+                None
+            }),
             None => None,
         };
         let ruleset = if spec.read.is_empty() && spec.write.is_empty() {

@@ -49,7 +49,7 @@ struct Running {
 impl Service {
     pub(super) fn resume(spool: &Spool) -> Self {
         let mut service = Self::default();
-        for fact in spool.unacknowledged() {
+        for fact in spool.unacknowledged().chain(spool.running()) {
             if let Fact::ServiceStarted { incarnation, .. } = fact {
                 service.last_incarnation = service.last_incarnation.max(*incarnation);
             }
@@ -114,18 +114,13 @@ impl Service {
 
 /// Facts for a process that a dead shim had running.
 pub(super) fn lost(spool: &Spool) -> impl Iterator<Item = Fact> {
-    let mut open = None;
-    for fact in spool.unacknowledged() {
-        match fact {
-            Fact::ServiceStarted { incarnation, .. } => open = Some(*incarnation),
-            Fact::ServiceEnded { incarnation, .. } if open == Some(*incarnation) => open = None,
-            _ => {}
-        }
-    }
-    open.into_iter().map(|incarnation| Fact::ServiceEnded {
-        incarnation,
-        exit: killed_with_the_shim(),
-        delay_ms: 0,
+    spool.running().filter_map(|fact| match fact {
+        Fact::ServiceStarted { incarnation, .. } => Some(Fact::ServiceEnded {
+            incarnation: *incarnation,
+            exit: killed_with_the_shim(),
+            delay_ms: 0,
+        }),
+        _ => None,
     })
 }
 

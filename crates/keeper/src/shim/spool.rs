@@ -34,6 +34,10 @@ enum Line {
     Acknowledged {
         record: u64,
     },
+    /// A process that runs although the fact of its start was acknowledged.
+    Open {
+        fact: Fact,
+    },
 }
 
 /// A fact and the wall clock when it happened.
@@ -51,6 +55,8 @@ pub(crate) struct Spool {
     next: u64,
     /// On disk and not acknowledged: what a hub may be told.
     durable: BTreeMap<u64, Recorded>,
+    /// Starts without an end, acknowledged or not, by task; the service's under an empty name.
+    open: BTreeMap<String, Fact>,
     /// Not flushed yet: nobody is told.
     pending: BTreeMap<u64, Recorded>,
     buffer: Vec<u8>,
@@ -67,7 +73,12 @@ impl Spool {
             .open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (next, durable, whole) = replay(&bytes);
+        let Replayed {
+            next,
+            durable,
+            open,
+            whole,
+        } = replay(&bytes);
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
         Ok(Self {
@@ -76,6 +87,7 @@ impl Spool {
             bytes: whole,
             next,
             durable,
+            open,
             pending: BTreeMap::new(),
             buffer: Vec::new(),
         })
@@ -98,6 +110,7 @@ impl Spool {
             }
         };
         self.next += 1;
+        note_open(&mut self.open, &fact);
         self.buffer.extend(bytes);
         self.pending.insert(record, Recorded { at_ms, fact });
         Ok(record)
@@ -158,6 +171,11 @@ impl Spool {
             .map(|(number, recorded)| (*number, recorded))
     }
 
+    /// Starts without an end: what runs now, or ran when the shim before this one died.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Fact> {
+        self.open.values()
+    }
+
     /// Everything unacknowledged, durable or not.
     pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &Fact> {
         self.durable
@@ -196,6 +214,10 @@ impl Spool {
             };
             bytes.extend(encode(&line).map_err(io::Error::other)?);
         }
+        for fact in self.open.values() {
+            let line = Line::Open { fact: fact.clone() };
+            bytes.extend(encode(&line).map_err(io::Error::other)?);
+        }
         let new = self.path.with_extension("spool-new");
         let mut file = File::options()
             .write(true)
@@ -226,11 +248,20 @@ fn shorten(fact: &mut Fact) -> bool {
     half > 0
 }
 
-/// Reads frames until the end or the first torn one: next number, unacknowledged facts, length.
-fn replay(bytes: &[u8]) -> (u64, BTreeMap<u64, Recorded>, u64) {
+/// What a file holds.
+struct Replayed {
+    next: u64,
+    durable: BTreeMap<u64, Recorded>,
+    open: BTreeMap<String, Fact>,
+    /// Bytes up to the first torn line.
+    whole: u64,
+}
+
+/// Reads lines until the end or the first torn one.
+fn replay(bytes: &[u8]) -> Replayed {
     let mut decoder = Decoder::default();
     decoder.push(bytes);
-    let (mut next, mut open) = (1, BTreeMap::new());
+    let (mut next, mut durable, mut open) = (1, BTreeMap::new(), BTreeMap::new());
     loop {
         let line = match decoder.next::<Line>() {
             Ok(Some(line)) => line,
@@ -246,15 +277,41 @@ fn replay(bytes: &[u8]) -> (u64, BTreeMap<u64, Recorded>, u64) {
                 fact,
             } => {
                 next = next.max(record + 1);
-                open.insert(record, Recorded { at_ms, fact });
+                note_open(&mut open, &fact);
+                durable.insert(record, Recorded { at_ms, fact });
             }
             Line::Acknowledged { record } => {
-                open.remove(&record);
+                durable.remove(&record);
             }
+            Line::Open { fact } => note_open(&mut open, &fact),
         }
     }
-    let whole = bytes.len() - decoder.into_rest().len();
-    (next, open, whole as u64)
+    let whole = (bytes.len() - decoder.into_rest().len()) as u64;
+    Replayed {
+        next,
+        durable,
+        open,
+        whole,
+    }
+}
+
+/// Follows which processes run.
+fn note_open(open: &mut BTreeMap<String, Fact>, fact: &Fact) {
+    match fact {
+        Fact::AttemptStarted { task, .. } => {
+            open.insert(task.clone(), fact.clone());
+        }
+        Fact::AttemptEnded { task, .. } => {
+            open.remove(task);
+        }
+        Fact::ServiceStarted { .. } => {
+            open.insert(String::new(), fact.clone());
+        }
+        Fact::ServiceEnded { .. } => {
+            open.remove("");
+        }
+        Fact::ServiceReady { .. } => {}
+    }
 }
 
 #[cfg(test)]
@@ -329,6 +386,7 @@ mod tests {
         drop(spool);
         let mut spool = Spool::open(&path).unwrap();
         assert_eq!(spool.after(0).count(), 0);
+        assert_eq!(spool.running().count(), 1, "it still runs");
         assert!(spool.record(2, started(2)).unwrap() > record);
     }
 }

@@ -44,7 +44,7 @@ impl Tasks {
     /// Knows which attempts a dead shim of this instance had started.
     pub(super) fn resume(spool: &Spool) -> Self {
         let mut tasks = Self::default();
-        for fact in spool.unacknowledged() {
+        for fact in spool.unacknowledged().chain(spool.running()) {
             if let Fact::AttemptStarted { task, attempt, .. }
             | Fact::AttemptEnded { task, attempt, .. } = fact
             {
@@ -178,24 +178,15 @@ impl Task {
 
 /// Facts for attempts that a dead shim had running: the keeper killed them with it.
 pub(super) fn lost(spool: &Spool) -> impl Iterator<Item = Fact> {
-    let mut open: BTreeMap<String, u32> = BTreeMap::new();
-    for fact in spool.unacknowledged() {
-        match fact {
-            Fact::AttemptStarted { task, attempt, .. } => {
-                open.insert(task.clone(), *attempt);
-            }
-            Fact::AttemptEnded { task, attempt, .. } if open.get(task) == Some(attempt) => {
-                open.remove(task);
-            }
-            _ => {}
-        }
-    }
-    open.into_iter().map(|(task, attempt)| Fact::AttemptEnded {
-        task,
-        attempt,
-        exit: killed_with_the_shim(),
-        will_restart: false,
-        delay_ms: 0,
+    spool.running().filter_map(|fact| match fact {
+        Fact::AttemptStarted { task, attempt, .. } => Some(Fact::AttemptEnded {
+            task: task.clone(),
+            attempt: *attempt,
+            exit: killed_with_the_shim(),
+            will_restart: false,
+            delay_ms: 0,
+        }),
+        _ => None,
     })
 }
 
@@ -257,10 +248,10 @@ impl Shim {
         task.start_at = None;
         let started = match self.specs.get_mut(&task.generation) {
             Some(prepared) => launch(prepared, &attempt, task.slot),
-            None => Err(StartFailure(format!(
-                "generation {} is not known here: it can't be started any more",
-                task.generation
-            ))),
+            None => Err(StartFailure(match self.unusable.get(&task.generation) {
+                Some(reason) => format!("the agent can't be prepared: {reason}"),
+                None => format!("generation {} is not known here any more", task.generation),
+            })),
         };
         let number = attempt.number;
         match started {

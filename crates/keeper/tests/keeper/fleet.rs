@@ -395,6 +395,12 @@ impl Hub {
         }
     }
 
+    /// Acknowledges the newest fact.
+    pub(crate) fn acknowledge_last(&mut self) {
+        let (record, _) = self.records.pop().unwrap();
+        self.send(&ToShim::Acknowledge { record });
+    }
+
     pub(crate) fn into_lines(self) -> Lines {
         assert!(self.decoder.into_rest().is_empty());
         Lines {
