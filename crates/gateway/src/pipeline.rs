@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use hub::answer::AnswerStream;
-use hub::step::{AfterUnknown, StepRun, StepTurn};
+use hub::caller::Caller;
+use hub::step::{AfterUnknown, StepAsk, StepRun, StepTurn};
 use hub::{Code, HubError, Refusal};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::Gateway;
 use crate::call::{Asked, Call, Performed};
@@ -47,20 +49,36 @@ pub async fn call(gateway: &Arc<Gateway>, door: &Door, asked: Asked) -> Result<P
     // identify
     let caller = door.identify(&gateway.hub).await?;
     let call = Call::prepare(gateway, door, &caller, asked).await?;
+    // From here on nothing depends on the agent's connection: between a durable intent and its
+    // call nobody may be left who knows that it was never made.
+    let (turn, taken) = oneshot::channel();
+    let ask = call.ask(&caller, door);
+    let passing = pass(gateway.clone(), caller, call, ask, turn);
+    gateway.hub.spawn("call", passing);
+    let ended = |_| HubError::new(Code::Unavailable, "the hub is stopping");
+    taken.await.map_err(ended)?
+}
+
+/// Matches, journals and makes one call, whoever still waits for it.
+async fn pass(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    ask: StepAsk,
+    turn: oneshot::Sender<Result<Passed, Refusal>>,
+) {
     // match against the journal → (policy, filter, enrich: none yet) → reserve and journal the intent
-    match gateway
-        .hub
-        .step_begin(&caller, call.ask(&caller, door))
-        .await?
-    {
-        StepTurn::Answer(answer) => Ok(Passed::Answer(answer)),
-        StepTurn::Local { step, result } => Ok(Passed::Local { step, result }),
-        StepTurn::Run(run, answer) => {
-            // The call outlives the agent's connection: its result is journaled whoever still waits.
-            let performing = perform(gateway.clone(), call, run);
-            gateway.hub.spawn("call", performing);
-            Ok(Passed::Answer(answer))
-        }
+    let begun = gateway.hub.step_begin(&caller, ask).await;
+    let (passed, run) = match begun {
+        Ok(StepTurn::Answer(answer)) => (Ok(Passed::Answer(answer)), None),
+        Ok(StepTurn::Local { step, result }) => (Ok(Passed::Local { step, result }), None),
+        Ok(StepTurn::Run(run, answer)) => (Ok(Passed::Answer(answer)), Some(run)),
+        Err(refusal) => (Err(refusal), None),
+    };
+    // An agent that is gone hears nothing; its answer is journaled all the same.
+    let _ = turn.send(passed);
+    if let Some(run) = run {
+        perform(gateway, call, run).await;
     }
 }
 
