@@ -30,7 +30,7 @@ use conversation::{Conversation, MAX_OPEN};
 /// The largest message of a client: text only; images go through the API.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Idle sockets are many, messages are short.
-const READ_BUFFER_BYTES: usize = 1024;
+const READ_BUFFER_BYTES: usize = 256;
 
 pub(crate) fn router() -> Router<Door> {
     Router::new().route("/ws/{agent}", get(connect))
@@ -62,14 +62,14 @@ async fn connect(
         session: opening.session,
         ..submit::from_headers(&author, &headers)?
     };
-    let conversation = Conversation::new(door, base, open);
+    let conversation = Box::new(Conversation::new(door, base, open));
     let sized = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES);
     let small = sized
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0);
-    Ok(small.on_upgrade(move |socket| conversation.run(socket)))
+    Ok(small.on_upgrade(move |socket| Box::pin(conversation.run(Box::new(socket)))))
 }
 
 /// What a reconnecting client still has to see: its last frame, and the tasks that may hold more.

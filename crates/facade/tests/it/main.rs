@@ -10,4 +10,5 @@ mod door;
 mod fixture;
 mod openai;
 mod rest;
+mod sdk;
 mod socket;
