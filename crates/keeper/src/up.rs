@@ -413,6 +413,7 @@ impl Keeper {
                     say(&format!("error: {problem}"));
                 }
                 say("mainstay: what runs keeps running");
+                self.announce_ready();
                 Ok(())
             }
             ToKeeper::Pins { generations } => {
@@ -518,7 +519,7 @@ impl Keeper {
         }
         self.active = Some(committed);
         self.reconcile()?;
-        self.announce();
+        self.announce_ready();
         Ok(())
     }
 
@@ -529,12 +530,12 @@ impl Keeper {
             self.accept_again();
             self.announce_listeners();
         }
-        self.announce();
+        self.announce_ready();
     }
 
     /// Says once that the fleet is up: a hub is ready, and has these manifests.
-    fn announce(&mut self) {
-        if !self.announced && self.hub.is_ready() && self.proposed.is_empty() {
+    fn announce_ready(&mut self) {
+        if !self.announced && self.hub.not_ready_since.is_none() && self.proposed.is_empty() {
             self.announced = true;
             let ready = Ready {
                 state: self.state.root.clone(),
