@@ -28,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// An attempt on an instance that stays away this long is lost.
 const REATTACH: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(250);
+/// A new state's first fleet comes with its keeper; without one by then there is none.
+const FIRST_FLEET: Duration = Duration::from_secs(1);
 
 /// What the hub is started with.
 #[derive(Debug)]
@@ -164,6 +166,7 @@ impl Service {
                     Some(event) => self.event(event).await?,
                 },
                 _ = tick.tick() => {
+                    self.set_ready(started.elapsed() > FIRST_FLEET);
                     let settled = started.elapsed() > REATTACH;
                     self.hub.writer.run(move |tx| tx.tick(settled)).await?;
                 }
@@ -184,6 +187,7 @@ impl Service {
                 )
             })
             .await?;
+        let has_fleet = current.is_some();
         self.send(ToKeeper::Hello {
             versions: Versions::OURS,
             pid: self.pid,
@@ -191,9 +195,14 @@ impl Service {
         });
         self.send(ToKeeper::Stopped { agents: stopped });
         self.send_pins().await?;
-        self.hub.shared.ready.store(true, Ordering::SeqCst);
+        self.set_ready(has_fleet);
         self.send(ToKeeper::Ready);
         Ok(())
+    }
+
+    /// Clients may come: a task for an agent of the manifests finds it.
+    fn set_ready(&self, ready: bool) {
+        self.hub.shared.ready.fetch_or(ready, Ordering::SeqCst);
     }
 
     fn send(&self, message: ToKeeper) {
@@ -250,7 +259,10 @@ impl Service {
                     .run(move |tx| tx.generation(number, hash, fleet))
                     .await?;
                 match taken {
-                    Ok(()) => self.send(ToKeeper::GenerationCommitted { number }),
+                    Ok(()) => {
+                        self.set_ready(true);
+                        self.send(ToKeeper::GenerationCommitted { number });
+                    }
                     Err(problems) => self.send(ToKeeper::GenerationRefused { number, problems }),
                 }
                 self.send_pins().await
