@@ -70,6 +70,8 @@ pub enum Reason {
     Poison,
     /// Every credential was refused.
     Credential,
+    /// A provider failed attempt after attempt.
+    Provider,
     Budget,
     Deadline,
     Policy,
@@ -91,6 +93,7 @@ impl Reason {
             Self::Interrupted => "interrupted",
             Self::Poison => "poison",
             Self::Credential => "credential",
+            Self::Provider => "provider",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::Policy => "policy",
@@ -186,6 +189,10 @@ pub struct Task {
     pub last_instance: Option<String>,
     /// A call of this attempt was broken by the hub's death or a provider: its exit is no crash.
     pub cut_off: Option<u32>,
+    /// The attempt in which a provider failed last, and how many attempts in a row ended by that
+    /// with no step finished live between.
+    pub provider_failed: Option<u32>,
+    pub provider_cuts: u32,
     pub last_exit: Option<Exit>,
     /// A refusal that stands: the task fails with it if the attempt that got it fails.
     pub refused: Option<Refused>,
@@ -214,17 +221,16 @@ impl TaskRecord {
 
     /// Steps delivered to the current attempt, and those of them that came from the journal.
     ///
-    /// The mark of a step that an earlier hub served may have died with that hub. Once a later
-    /// hub serves the attempt the agent has gone past it, so it counts as delivered here. It does
-    /// not for matching: there, in doubt, the answer is repeated.
+    /// `completed`: an attempt that ended well has read what it asked for, also where the mark
+    /// that says so died with a hub or is still on its way. Matching never assumes that: there, in
+    /// doubt, the answer is repeated.
     #[must_use]
-    pub fn counts(&self) -> (u32, u32) {
-        let newest = self.steps.iter().map(|step| step.incarnation).max().unwrap_or(0);
+    pub fn counts(&self, completed: bool) -> (u32, u32) {
         let mut counts = (0, 0);
         for step in &self.steps {
             let mark = step.mark_in(self.task.attempt);
-            let passed_by = mark.used && step.state == StepState::Finished && step.incarnation < newest;
-            if mark.delivered || passed_by {
+            let read = completed && mark.used && step.state == StepState::Finished;
+            if mark.delivered || read {
                 counts.0 += 1;
                 counts.1 += u32::from(mark.replayed);
             }
@@ -276,6 +282,8 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
         fault_repeats: 0,
         last_instance: None,
         cut_off: None,
+        provider_failed: None,
+        provider_cuts: 0,
         last_exit: None,
         refused: None,
         diverged_at: None,
@@ -357,7 +365,9 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
             let frontier = record.steps.last().map_or(0, |step| step.n);
             if *broken || *status >= 500 || *status == 429 {
                 // The provider's failure, not the agent's: its exit after this is no crash.
-                record.task.cut_off = record.step(*n).map(|step| step.sent_in);
+                let sent_in = record.step(*n).map(|step| step.sent_in);
+                record.task.cut_off = sent_in;
+                record.task.provider_failed = sent_in;
             }
             if let Some(step) = step_mut(record, *n) {
                 step.state = StepState::Failed;
@@ -478,6 +488,9 @@ fn attempt_ended(task: &mut Task, attempt: u32, exit: &Exit) {
         task.lease = None;
     }
     task.last_exit = Some(exit.clone());
+    if exit.class == Class::CutOff && task.provider_failed == Some(attempt) {
+        task.provider_cuts += 1;
+    }
     if exit.class.counted() {
         task.faults += 1;
         task.fault_repeats = if task.fault_class == Some(exit.class) {
@@ -567,6 +580,7 @@ fn step_finished(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
     // Something was really done: the same end next time is no repetition of this one.
     record.task.fault_class = None;
     record.task.fault_repeats = 0;
+    record.task.provider_cuts = 0;
     if let Some(step) = step_mut(record, *n) {
         step.state = StepState::Finished;
         step.ended_ms = Some(at_ms);
@@ -610,6 +624,7 @@ fn retried(task: &mut Task) {
     task.faults = 0;
     task.fault_class = None;
     task.fault_repeats = 0;
+    task.provider_cuts = 0;
     task.lease = None;
     task.output_seq = None;
     task.output_type = None;
@@ -620,7 +635,7 @@ fn retried(task: &mut Task) {
 }
 
 fn ended(record: &mut TaskRecord, state: TaskState, diverged_at: Option<u32>) {
-    let (delivered, replayed) = record.counts();
+    let (delivered, replayed) = record.counts(state == TaskState::Completed);
     let task = &mut record.task;
     task.state = state;
     task.reason = None;

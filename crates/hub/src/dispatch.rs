@@ -15,6 +15,9 @@ use crate::state::InstanceState;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
 
+/// Attempts that a failing provider may cut off in a row.
+const PROVIDER_CUTS: u32 = 5;
+
 /// An answer of a process.
 pub(crate) struct Answer {
     pub(crate) content_type: String,
@@ -336,6 +339,9 @@ impl Tx<'_> {
         if class.counted() && self.give_up(id, class, reason) {
             return;
         }
+        if class == Class::CutOff && self.provider_is_down(id) {
+            return;
+        }
         self.shared.metrics.restart(&self.agent_of(id), class);
         self.next_attempt(id, attempt, will_restart);
     }
@@ -349,6 +355,45 @@ impl Tx<'_> {
         message: String,
     ) {
         self.after_end(id, attempt, class, None, Some(message), false);
+    }
+
+    /// Attempts that a failing provider cut off are no crashes, but going on for ever is no help
+    /// either: after some in a row the task waits, and says what the provider said.
+    fn provider_is_down(&mut self, id: &str) -> bool {
+        let Some(open) = self.state.tasks.get(id) else {
+            return true;
+        };
+        let cuts = open.record.task.provider_cuts;
+        if cuts < PROVIDER_CUTS {
+            return false;
+        }
+        let said = self
+            .last_failure(id)
+            .map(|said| format!(": {said}"))
+            .unwrap_or_default();
+        let message = format!(
+            "{cuts} attempts in a row ended because the provider failed{said}. When it works again: mainstay task retry {id}"
+        );
+        self.end_process_of_instance(id);
+        self.park(id, Reason::Provider, None, message);
+        true
+    }
+
+    /// What the newest failed call's answer says.
+    fn last_failure(&self, id: &str) -> Option<String> {
+        let open = self.state.tasks.get(id)?;
+        let failed = open
+            .record
+            .steps
+            .iter()
+            .rev()
+            .find(|step| step.state == StepState::Failed)?;
+        let answer = failed.answer.as_ref()?;
+        let body = crate::input::payload_json(self.state.log.read(), answer.seq, "answer").ok()?;
+        let message = body
+            .pointer("/error/message")
+            .or_else(|| body.get("message"))?;
+        Some(message.as_str()?.chars().take(500).collect())
     }
 
     fn next_attempt(&mut self, id: &str, attempt: u32, will_restart: bool) {

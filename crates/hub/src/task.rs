@@ -551,7 +551,7 @@ pub(crate) fn view_of(
     let (delivered, replayed) = if task.state.is_terminal() {
         (task.delivered, task.replayed)
     } else {
-        record.counts()
+        record.counts(false)
     };
     let error = task.error_code.clone().map(|code| ErrorView {
         code,
