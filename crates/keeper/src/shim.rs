@@ -282,6 +282,10 @@ impl Shim {
 
     fn flush(&mut self) {
         self.flush_at = None;
+        // Here because every start is followed by a flush, and nothing waits for this one.
+        for process in self.tasks.processes_mut().chain(self.service.process_mut()) {
+            process.note_memory();
+        }
         if let Err(error) = self.spool.flush() {
             tracing::warn!(%error, "cannot write facts to disk; telling them all the same");
             self.flush_at = Some(Instant::now() + Duration::from_secs(1));

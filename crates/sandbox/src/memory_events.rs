@@ -17,8 +17,10 @@ impl OomCounters {
     pub fn read() -> Self {
         Self {
             machine: counter("/proc/vmstat", "oom_kill").unwrap_or(0),
-            cgroup: own_cgroup_file()
-                .and_then(|path| counter(&path, "oom_kill"))
+            cgroup: OWN_CGROUP_FILE
+                .get_or_init(own_cgroup_file)
+                .as_ref()
+                .and_then(|path| counter(path, "oom_kill"))
                 .unwrap_or(0),
         }
     }
@@ -30,8 +32,21 @@ impl OomCounters {
     }
 }
 
+/// A process is not moved to another cgroup after its start here.
+static OWN_CGROUP_FILE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+
+/// Read with one large buffer: this lies between a crash and the next start.
 fn counter(path: &str, name: &str) -> Option<u64> {
-    find(&std::fs::read_to_string(path).ok()?, name)
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut buffer = vec![0; 32 * 1024];
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match std::io::Read::read(&mut file, &mut buffer[filled..]).ok()? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    find(std::str::from_utf8(&buffer[..filled]).ok()?, name)
 }
 
 fn find(text: &str, name: &str) -> Option<u64> {

@@ -75,10 +75,10 @@ impl Process {
         })
     }
 
-    /// Reads the memory counters that tell a later SIGKILL's cause; not before the start, which
-    /// should be quick.
-    pub(crate) fn started(&mut self) {
-        self.oom_before = Some(OomCounters::read());
+    /// Reads the memory counters that tell a later SIGKILL's cause, once and not at the start,
+    /// which should be quick.
+    pub(crate) fn note_memory(&mut self) {
+        self.oom_before.get_or_insert_with(OomCounters::read);
     }
 
     /// Asks it to end: TERM now, KILL to everything of it after the grace.

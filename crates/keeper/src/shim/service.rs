@@ -281,7 +281,6 @@ impl Shim {
             if let Some(pipe) = &running.ready_pipe {
                 self.reactor.add(pipe)?;
             }
-            running.process.started();
         }
         if mcp {
             self.bridge.server_started(&self.reactor)?;

@@ -294,7 +294,6 @@ impl Shim {
             && let Some((_, process)) = &mut task.running
         {
             watch(&self.reactor, process)?;
-            process.started();
         }
         self.record(fact, Duration::ZERO)
     }

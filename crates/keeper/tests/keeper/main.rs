@@ -287,6 +287,8 @@ fn a_connection_made_while_no_hub_runs_is_served_by_the_next() {
     for _ in 0..3 {
         let hub = fleet.client();
         fleet.kill(hub);
+        // Else it may still take the connection with it into its grave.
+        wait_for("its end", || (!fleet::is_alive(hub)).then_some(()));
         assert_ne!(fleet.client(), hub);
     }
 }
