@@ -91,7 +91,7 @@ fn show(findings: &[Finding], output: OutputArgs) -> Outcome {
         .map(|one| json!({"check": one.check, "state": one.state, "what": one.what, "hint": one.hint}))
         .collect();
     print(output, &json!({"items": items}), |list| {
-        let mut columns = Columns::new(&["STATE", "CHECK", "WHAT"]);
+        let mut columns = Columns::new(&["STATE", "CHECK", "WHAT"]).with_widest_cell(200);
         let mut hints = String::new();
         for one in crate::task::items(list) {
             columns.row(vec![

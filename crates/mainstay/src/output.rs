@@ -122,6 +122,7 @@ pub struct Columns {
     heads: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     coloured: bool,
+    widest_cell: usize,
 }
 
 const WIDEST_CELL: usize = 60;
@@ -132,14 +133,26 @@ impl Columns {
             heads: heads.to_vec(),
             rows: Vec::new(),
             coloured: is_coloured(),
+            widest_cell: WIDEST_CELL,
         }
+    }
+
+    /// For columns that hold sentences.
+    pub fn with_widest_cell(mut self, characters: usize) -> Self {
+        self.widest_cell = characters;
+        self
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
         let cells = cells.into_iter().take(self.heads.len());
         self.rows.push(
             cells
-                .map(|cell| cut(&printable(&cell).replace(['\n', '\t'], " ")))
+                .map(|cell| {
+                    cut(
+                        &printable(&cell).replace(['\n', '\t'], " "),
+                        self.widest_cell,
+                    )
+                })
                 .collect(),
         );
     }
@@ -179,11 +192,11 @@ impl Columns {
     }
 }
 
-fn cut(text: &str) -> String {
-    if text.chars().count() <= WIDEST_CELL {
+fn cut(text: &str, widest: usize) -> String {
+    if text.chars().count() <= widest {
         return text.to_owned();
     }
-    text.chars().take(WIDEST_CELL - 1).chain(['…']).collect()
+    text.chars().take(widest - 1).chain(['…']).collect()
 }
 
 /// A state word in the colour it deserves.

@@ -1,7 +1,7 @@
 //! Where the state lies and how the hub is reached: `--state`, the environment, or a context.
 //!
-//! Order: an address given by hand (`MAINSTAY_URL`, `--context`) beats the state directory's
-//! socket, which beats the configuration file's current context.
+//! Order: an address given by hand (`MAINSTAY_URL`, then `--context`) beats the socket of a state
+//! that was named, which beats the configuration file's current context.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -68,11 +68,12 @@ struct Context {
 impl PlaceArgs {
     /// The state directory. Nothing says that it exists.
     pub fn state(&self) -> Result<PathBuf, Failure> {
-        if let Some(state) = &self.state {
+        if let (Some(state), None) = (&self.state, &self.context) {
             return absolute(state);
         }
-        match self.context()?.and_then(|context| context.state) {
-            Some(state) => absolute(&state),
+        let of_context = self.context()?.and_then(|context| context.state);
+        match of_context.as_ref().or(self.state.as_ref()) {
+            Some(state) => absolute(state),
             None => default_state(),
         }
     }
@@ -87,7 +88,7 @@ impl PlaceArgs {
                 ca,
             });
         }
-        if self.state.is_none()
+        if (self.state.is_none() || self.context.is_some())
             && let Some(Context {
                 url: Some(url),
                 token,

@@ -123,19 +123,63 @@ fn facts_of(provider_type: &str, model: &str) -> Option<ModelFacts> {
 fn announce(ready: &Ready) {
     let token = owner_token(&ready.state);
     let query = token.map_or_else(String::new, |token| format!("?token={token}"));
+    let (base, is_secure) = base_url(&ready.address);
     let mut stdout = std::io::stdout().lock();
     // Nobody has to read it.
-    let _closed =
-        writeln!(stdout, "ready: http://{}/{query}", ready.address).and_then(|()| stdout.flush());
-    eprintln!(
-        "isolation: {}; state: {}",
+    let _closed = writeln!(stdout, "ready: {base}/{query}").and_then(|()| stdout.flush());
+    let mut said = format!(
+        "isolation: {}; state: {}\n",
         ready.isolation,
         ready.state.display()
     );
+    if is_secure {
+        let certificate = ready.state.join("system/tls/certificate.pem");
+        said.push_str(&format!(
+            "certificate for clients (MAINSTAY_CA): {}\n",
+            certificate.display()
+        ));
+    }
+    let _terminal_gone = std::io::stderr().lock().write_all(said.as_bytes());
+}
+
+/// Where a client on this machine goes, and whether by TLS: on anything but loopback.
+fn base_url(address: &str) -> (String, bool) {
+    match address.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => (format!("http://{address}"), false),
+        Ok(address) if address.ip().is_unspecified() => {
+            (format!("https://localhost:{}", address.port()), true)
+        }
+        _ => (format!("https://{address}"), true),
+    }
 }
 
 /// The owner's token of a state on this machine, for who may read its key.
 pub fn owner_token(state: &Path) -> Option<String> {
     let key: [u8; 32] = std::fs::read(state.join("key")).ok()?.try_into().ok()?;
     Some(Keys::derive(&key).owner_token().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_speaks_tls_where_others_could_listen() {
+        assert_eq!(
+            base_url("127.0.0.1:7080"),
+            ("http://127.0.0.1:7080".to_owned(), false)
+        );
+        assert_eq!(
+            base_url("[::1]:7080"),
+            ("http://[::1]:7080".to_owned(), false)
+        );
+        assert_eq!(
+            base_url("0.0.0.0:7080"),
+            ("https://localhost:7080".to_owned(), true)
+        );
+        assert_eq!(
+            base_url("10.0.0.1:7080"),
+            ("https://10.0.0.1:7080".to_owned(), true)
+        );
+    }
 }

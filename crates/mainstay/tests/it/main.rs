@@ -12,3 +12,4 @@ mod example;
 mod fleet;
 mod house;
 mod mistake;
+mod person;
