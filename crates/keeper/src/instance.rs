@@ -34,6 +34,8 @@ pub(crate) struct Running {
     /// What its last start put in force: user, Landlock.
     pub(crate) enforced: Option<(bool, bool)>,
     pub(crate) stopping: Option<Instant>,
+    /// When it was forked or adopted.
+    pub(crate) since: Instant,
     /// Started again after it has stopped.
     pub(crate) again: bool,
     specs: Vec<(u64, Spec)>,
@@ -109,6 +111,7 @@ impl Running {
             link: Some(link),
             enforced: None,
             stopping: None,
+            since: Instant::now(),
             again: false,
             specs: Vec::new(),
         })
@@ -125,6 +128,7 @@ impl Running {
             link: Some(adopted.link),
             enforced: adopted.enforced,
             stopping: None,
+            since: Instant::now(),
             again: false,
             specs: Vec::new(),
         }

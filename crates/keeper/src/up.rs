@@ -477,7 +477,14 @@ impl Keeper {
         };
         if settled {
             self.proposed.clear();
-            self.active = generation::load(&self.state, number);
+            let desired = self.desired.as_ref().zip(wanted);
+            self.active = generation::load(&self.state, number).or_else(|| {
+                desired.map(|(set, hash)| Generation {
+                    number,
+                    hash,
+                    fleet: set.fleet.clone(),
+                })
+            });
             if self.active.is_none() && number > 0 {
                 say(&format!(
                     "mainstay: generation {number} is not in the state any more; apply the manifests again"

@@ -215,7 +215,10 @@ impl Keeper {
         }
         if running.again || !expected {
             self.spare.insert(name.to_owned(), running.listener);
-            self.reconcile_at = Some(Instant::now());
+            // One that dies at once would otherwise be started again without end.
+            let soon = running.since.elapsed() < RETRY && !expected;
+            let wait = if soon { RETRY } else { Duration::ZERO };
+            self.reconcile_at = Some(Instant::now() + wait);
         } else {
             self.send_instances();
         }

@@ -294,6 +294,28 @@ fn a_connection_made_while_no_hub_runs_is_served_by_the_next() {
 }
 
 #[test]
+fn without_a_hub_for_long_connections_are_refused_and_the_port_comes_back() {
+    let fleet = Fleet::up(&exec_agent("a", "exit 0"));
+    let gateway = format!("127.0.0.1:{}", fleet.instance("a-0").gateway_port);
+    let fail = fleet.state().join("system/fail");
+    std::fs::write(&fail, "").unwrap();
+    fleet.kill(fleet.client());
+    for address in [&fleet.address, &gateway] {
+        wait_for("a refusal", || {
+            std::net::TcpStream::connect(address).is_err().then_some(())
+        });
+    }
+    std::fs::remove_file(fail).unwrap();
+    for address in [&fleet.address, &gateway] {
+        wait_for("the port again", || {
+            std::net::TcpStream::connect(address).ok()
+        });
+    }
+    assert!(fleet::is_alive(fleet.client()));
+    assert!(fleet.state().join("run/control.sock").exists());
+}
+
+#[test]
 fn the_end_of_up_leaves_nothing_behind() {
     let script = "setsid sh -c 'sleep 1000' & sleep 1000";
     let mut fleet = Fleet::up(&exec_agent("a", script));
