@@ -7,6 +7,8 @@ mod choice;
 pub mod failover;
 mod feed;
 pub mod limits;
+pub mod outcome;
+mod reading;
 pub mod retry;
 mod settle;
 pub mod upstream;

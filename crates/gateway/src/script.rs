@@ -17,7 +17,7 @@ use llm::{AnswerHead, Dialect, Piece, Usage};
 use serde_json::json;
 
 use crate::clock;
-use crate::model::upstream::{Answered, Failed, Reason};
+use crate::model::outcome::{Answered, Failed, Reason};
 use crate::model::{Candidate, ModelCall, Sink, feed_of};
 use conversation::Conversation;
 use transcript::{Reply, Transcript};

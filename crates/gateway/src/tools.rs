@@ -6,6 +6,7 @@
 mod agent;
 mod arguments;
 pub mod canonical;
+mod filling;
 mod http;
 mod list;
 mod mcp_servers;

@@ -9,6 +9,7 @@ pub mod client;
 mod lines;
 pub mod message;
 pub mod server;
+mod splitter;
 mod sse;
 mod streamable_http;
 mod tool;

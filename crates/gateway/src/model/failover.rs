@@ -3,7 +3,8 @@
 //! unreadable answer or a refused credential, and never once a byte has reached the agent.
 
 use super::feed::Sink;
-use super::upstream::{Answered, Failed, Upstreams};
+use super::outcome::{Answered, Failed};
+use super::upstream::Upstreams;
 use super::{Candidate, ModelCall, retry};
 
 /// Who served, and with what.

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use super::feed::Sink;
-use super::upstream::{Answered, Failed, Upstreams};
+use super::outcome::{Answered, Failed};
+use super::upstream::Upstreams;
 use super::{Candidate, ModelCall};
 
 /// Retries of one model before the next one is tried.
@@ -64,7 +65,7 @@ fn wait_before_retry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::upstream::Reason;
+    use crate::model::outcome::Reason;
     use llm::ErrorKind;
 
     fn wait(

@@ -7,7 +7,7 @@ use mainstay_core::usage::{Cost, Usage};
 use serde_json::Value;
 
 use super::failover::Served;
-use super::upstream::Failed;
+use super::outcome::Failed;
 use super::{Candidate, ModelCall};
 use crate::reply::error_body;
 use crate::tools;

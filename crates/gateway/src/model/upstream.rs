@@ -1,5 +1,5 @@
-//! One attempt at a model call: a request to a provider, its answer read to the end while its
-//! pieces go to the agent, and a word for whatever can go wrong.
+//! One attempt at a model call: room within the provider's limits, the request in its dialect,
+//! and its answer handed to [`super::reading`].
 //!
 //! The credential is read anew for each attempt and stands in no log and no error.
 
@@ -8,163 +8,24 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::fleet::{Credential, ModelRef, Provider, ProviderKind};
-use llm::{Dialect, ErrorKind, Relay, RelayOptions, UpstreamError};
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use api::fleet::{Credential, Provider, ProviderKind};
+use llm::{Dialect, Relay, RelayOptions};
+use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::feed::Sink;
 use super::limits::Gauges;
-use super::{Candidate, ModelCall, feed_of, settle};
+use super::outcome::{Answered, Failed, Reason};
+use super::reading::{read_whole, relay_answer, send, too_large};
+use super::{Candidate, ModelCall, feed_of};
 use crate::call::ModelWire;
 use crate::{clock, script};
 
-/// A stream that says nothing for so long is taken for dead. Models that think send nothing for minutes.
-const IDLE: Duration = Duration::from_secs(300);
-/// After its last event a provider has so long to end the stream; then it counts as ended.
-const TAIL: Duration = Duration::from_secs(2);
-/// The most of an error answer that is read.
-const ERROR_BYTES: usize = 64 * 1024;
 /// Anthropic's version when the agent doesn't speak its dialect.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// Reads a secret now.
 pub type Secret = Arc<dyn Fn(&Credential) -> Result<String, String> + Send + Sync>;
-
-/// What a whole answer came to.
-#[derive(Debug)]
-pub struct Answered {
-    pub usage: llm::Usage,
-    pub marks: Vec<String>,
-    pub proposals: Vec<Vec<u8>>,
-}
-
-impl Answered {
-    pub(crate) fn of(outcome: &llm::Outcome) -> Self {
-        Self {
-            usage: outcome.usage,
-            marks: outcome.marks().iter().map(settle::mark_text).collect(),
-            proposals: outcome.tool_calls.iter().map(settle::proposal).collect(),
-        }
-    }
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reason {
-    /// No connection, or it broke before the answer was whole.
-    Connection,
-    TimedOut,
-    /// HTML, garbage, or a stream without its end.
-    Unreadable,
-    /// The provider said so.
-    Provider(ErrorKind),
-    /// The secret can't be read here.
-    NoSecret,
-    /// The request can't be said in the provider's dialect.
-    Carry,
-    /// `limits` left no room in time.
-    NoRoom,
-}
-
-/// A failed attempt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failed {
-    pub reason: Reason,
-    /// For the agent.
-    pub status: u16,
-    /// For the agent; bounded, without anything secret.
-    pub message: String,
-    pub retry_after: Option<Duration>,
-    /// What the part that came is estimated at, if any came.
-    pub usage: Option<Box<llm::Usage>>,
-    /// Which model failed, once that is known.
-    pub model: Option<Box<ModelRef>>,
-}
-
-impl Failed {
-    pub(crate) fn of(reason: Reason, status: u16, message: impl fmt::Display) -> Self {
-        Self {
-            reason,
-            status,
-            message: message.to_string(),
-            retry_after: None,
-            usage: None,
-            model: None,
-        }
-    }
-
-    pub(super) fn nobody() -> Self {
-        Self::of(Reason::Connection, 502, "no model can serve this call")
-    }
-
-    fn upstream(error: &UpstreamError) -> Self {
-        match error {
-            UpstreamError::Reported(error) => Self::provider(error),
-            error => Self::of(Reason::Unreadable, 502, error),
-        }
-    }
-
-    pub(crate) fn provider(error: &llm::ProviderError) -> Self {
-        Self {
-            retry_after: error.retry_after,
-            ..Self::of(Reason::Provider(error.kind), error.status, &error.message)
-        }
-    }
-
-    /// A stable word.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self.reason {
-            Reason::Connection => "upstream_unreachable",
-            Reason::TimedOut => "upstream_timeout",
-            Reason::Unreadable => "upstream_unreadable",
-            Reason::Provider(kind) => kind.as_str(),
-            Reason::NoSecret => "no_secret",
-            Reason::Carry => "invalid",
-            Reason::NoRoom => "rate_limited",
-        }
-    }
-
-    /// The same call to the same provider may succeed soon.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self.reason {
-            Reason::Connection => true,
-            // What a time-out took was long enough.
-            Reason::Provider(kind) => kind != ErrorKind::Timeout && kind.is_retryable(),
-            _ => false,
-        }
-    }
-
-    pub(super) fn is_unreadable(&self) -> bool {
-        self.reason == Reason::Unreadable
-    }
-
-    pub(super) fn is_carry(&self) -> bool {
-        self.reason == Reason::Carry
-    }
-
-    /// Another model may serve instead.
-    #[must_use]
-    pub fn falls_over(&self) -> bool {
-        match self.reason {
-            Reason::Provider(kind) => {
-                matches!(kind, ErrorKind::Auth | ErrorKind::Quota) || kind.is_retryable()
-            }
-            _ => true,
-        }
-    }
-
-    /// The credential is missing or was refused.
-    #[must_use]
-    pub fn is_credential(&self) -> bool {
-        matches!(
-            self.reason,
-            Reason::NoSecret | Reason::Provider(ErrorKind::Auth)
-        )
-    }
-}
 
 /// The way to all providers.
 pub struct Upstreams {
@@ -400,13 +261,6 @@ impl fmt::Debug for Upstreams {
     }
 }
 
-impl Failed {
-    /// The server has no such path (as opposed to no such model, which it says in its own words).
-    fn is_no_such_route(&self) -> bool {
-        matches!(self.status, 404 | 405 | 501)
-    }
-}
-
 fn sensitive(secret: &str) -> Result<http::HeaderValue, Failed> {
     let mut value = http::HeaderValue::from_str(secret.trim()).map_err(|_| {
         Failed::of(
@@ -442,135 +296,4 @@ pub fn body(
         return Ok(llm::forward(dialect, body, model));
     }
     llm::render_request(request, dialect, model)
-}
-
-async fn send(
-    post: reqwest::RequestBuilder,
-    provider: &Provider,
-    dialect: Dialect,
-) -> Result<reqwest::Response, Failed> {
-    let response = post.send().await.map_err(|error| broke(provider, &error))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    if status.is_redirection() || status.is_informational() {
-        let message = format!(
-            "provider {} answered with status {status}; redirects are not followed",
-            provider.name
-        );
-        return Err(Failed::of(Reason::Unreadable, 502, message));
-    }
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let body = read_start(response).await;
-    Err(Failed::provider(&llm::parse_error(
-        dialect,
-        status.as_u16(),
-        &body,
-        retry_after.as_deref(),
-    )))
-}
-
-/// The innermost reason only: the outer ones name the URL.
-fn broke(provider: &Provider, error: &reqwest::Error) -> Failed {
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
-    }
-    let cause = cause.map_or_else(|| "the request failed".to_owned(), ToString::to_string);
-    Failed::of(
-        Reason::Connection,
-        502,
-        format!("provider {} can't be reached: {cause}", provider.name),
-    )
-}
-
-async fn relay_answer<S: Sink>(
-    mut response: reqwest::Response,
-    mut relay: Relay,
-    streamed: bool,
-    sink: &mut S,
-) -> Result<Answered, Failed> {
-    let mut feed = feed_of(sink, streamed);
-    let mut patience = IDLE;
-    let mut came = false;
-    loop {
-        let chunk = match tokio::time::timeout(patience, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            // Ended, broken off or silent: whether the answer is whole is for the relay to say.
-            Ok(Ok(None) | Err(_)) | Err(_) => break,
-        };
-        came = true;
-        let pieces = relay
-            .push(&chunk)
-            .map_err(|error| partial(&relay, &error))?;
-        feed.take(pieces).map_err(too_large)?;
-        if streamed && may_be_the_last(&chunk) && relay.outcome().stop.is_some() {
-            patience = TAIL;
-        }
-    }
-    if !came {
-        return Err(Failed::of(
-            Reason::Unreadable,
-            502,
-            "the provider's answer is empty",
-        ));
-    }
-    let pieces = relay.finish().map_err(|error| partial(&relay, &error))?;
-    feed.take(pieces)
-        .and_then(|()| feed.complete())
-        .map_err(too_large)?;
-    Ok(Answered::of(&relay.outcome()))
-}
-
-/// A cheap look before the costly one.
-fn may_be_the_last(chunk: &[u8]) -> bool {
-    let tail = &chunk[chunk.len().saturating_sub(4096)..];
-    let has = |word: &[u8]| tail.windows(word.len()).any(|window| window == word);
-    has(b"[DONE]") || has(b"message_stop") || has(b"response.completed")
-}
-
-/// What came of a broken answer is paid for.
-fn partial(relay: &Relay, error: &UpstreamError) -> Failed {
-    let usage = relay.outcome().usage;
-    let usage = (usage.output_tokens > 0).then(|| Box::new(usage));
-    Failed {
-        usage,
-        ..Failed::upstream(error)
-    }
-}
-
-fn too_large(error: hub::answer::TooLarge) -> Failed {
-    Failed::of(Reason::Unreadable, 502, format!("the provider's {error}"))
-}
-
-async fn read_whole(mut response: reqwest::Response) -> Result<Vec<u8>, Failed> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|_| Failed::of(Reason::Connection, 502, "the provider's answer broke off"))?
-    {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > hub::answer::MAX_ANSWER_BYTES {
-            return Err(too_large(hub::answer::TooLarge));
-        }
-    }
-    Ok(bytes)
-}
-
-async fn read_start(mut response: reqwest::Response) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() >= ERROR_BYTES {
-            bytes.truncate(ERROR_BYTES);
-            break;
-        }
-    }
-    bytes
 }

@@ -11,7 +11,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::ToolCall;
-use super::http::{self, Answer, Filling, Prepared};
+use super::filling::Filling;
+use super::http::{self, Answer, Prepared};
 use crate::Gateway;
 
 /// How often the other side is asked before it counts as silent.

@@ -31,6 +31,7 @@ pub(crate) struct Home {
     pub(crate) http: reqwest::Client,
     pub(crate) shim: Shim,
     events: mpsc::Sender<HomeEvent>,
+    instance: Instance,
     running: JoinHandle<Result<(), HubError>>,
     records: u64,
 }
@@ -198,7 +199,7 @@ impl Home {
             isolation: "none".into(),
             service_port,
         };
-        announce(&events, instance, address, door).await;
+        announce(&events, instance.clone(), address, door).await;
         committed(commands_rx).await;
         let accepted = tokio::time::timeout(WAIT, listener.accept()).await;
         let mut shim = Shim {
@@ -230,9 +231,25 @@ impl Home {
             http,
             shim,
             events,
+            instance,
             running,
             records: 0,
         }
+    }
+
+    /// Lists a stdio MCP server of tool `desk/files` beside the agent's instance; its shim
+    /// listens on this socket.
+    pub(crate) async fn list_server(&self, socket: &Path) {
+        let server = Instance {
+            name: "desk-files-0".into(),
+            owner: "desk/files".into(),
+            kind: InstanceKind::Mcp,
+            socket: socket.to_str().unwrap().into(),
+            ..self.instance.clone()
+        };
+        let instances = vec![self.instance.clone(), server];
+        let listed = HomeEvent::Message(ToHub::Instances { instances });
+        self.events.send(listed).await.unwrap();
     }
 
     /// Ends the hub in good order.

@@ -10,4 +10,5 @@ mod home;
 mod mcp;
 mod model;
 mod service;
+mod stdio;
 mod tools;

@@ -385,3 +385,52 @@ async fn a_budget_refuses_the_next_call_for_good() {
     assert_eq!(provider.calls().len(), 1);
     home.end().await;
 }
+
+#[tokio::test]
+async fn a_server_without_the_responses_api_serves_agents_that_speak_it() {
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let paths = asked.clone();
+    let app = axum::Router::new().fallback(move |uri: axum::http::Uri| {
+        let paths = paths.clone();
+        async move {
+            paths.lock().unwrap().push(uri.path().to_owned());
+            if uri.path() != "/v1/chat/completions" {
+                return (
+                    axum::http::StatusCode::NOT_FOUND,
+                    axum::Json(json!({"detail": "Not Found"})),
+                );
+            }
+            let message = json!({"role": "assistant", "content": "plain"});
+            let answer = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
+            (axum::http::StatusCode::OK, axum::Json(answer))
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &with_openai(&url)).await;
+    let (_, attempts) = home.work("x").await;
+    for input in ["one", "two"] {
+        let body = json!({"model": "m", "input": input});
+        let answer: Value = home
+            .post(&attempts[0].token, "/v1/responses", &body)
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(
+            answer["output"][0]["content"][0]["text"], "plain",
+            "{answer}"
+        );
+    }
+    let chat = "/v1/chat/completions";
+    assert_eq!(
+        *asked.lock().unwrap(),
+        ["/v1/responses", chat, chat],
+        "asked once whether it knows it"
+    );
+    home.end().await;
+}

@@ -2,7 +2,7 @@
 
 use api::fleet::{Effect, Fleet, KeyPlace, ReadBack, ToolKind};
 use contract::shim::ToShim;
-use hub::task::Resume;
+use hub::task::{Resume, TaskFilter};
 use mainstay_core::task::ResumeAs;
 use serde_json::{Value, json};
 use testkit::effects::Behaviour;
@@ -302,5 +302,49 @@ async fn a_server_that_misbehaves_costs_its_own_call_only() {
     }
     server.set_behaviour(mcp_server::Behaviour::Answer);
     assert_eq!(call(9).await, (mcp_server::result_of(9), false));
+    home.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_as_a_tool_is_a_task_of_its_own_and_the_same_one_when_asked_again() {
+    let state = tempfile::tempdir().unwrap();
+    let mut fleet = fleet();
+    let mut writer = fleet.agents["helper"].clone();
+    writer.name = "writer".into();
+    fleet.agents.insert("writer".into(), writer);
+    let kind = ToolKind::Agent {
+        agent: "writer".into(),
+    };
+    add_tool(&mut fleet, "ask", "ask", kind, |tool| {
+        tool.effect = Effect::Keyed;
+        tool.timeout_ms = 20_000;
+    });
+    let mut home = Home::start(state.path(), &fleet).await;
+    let (task, attempts) = home.work("x").await;
+    let arguments = json!({"input": "write"});
+    let call = home.call_tool(&attempts[0].token, "ask", arguments.clone());
+    let filter = || TaskFilter {
+        agent: Some("writer".into()),
+        ..TaskFilter::default()
+    };
+    let helped = async {
+        until("the child is there", async || {
+            !home.hub.task_list(filter()).await.unwrap().items.is_empty()
+        })
+        .await;
+        let child = home.hub.task_list(filter()).await.unwrap().items.remove(0);
+        assert_eq!(
+            (child.input, child.parent),
+            (json!("write"), Some(task.clone()))
+        );
+        home.hub.task_cancel(&child.id).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(call, helped);
+    let (message, is_error) = text(&answer);
+    assert!(is_error && message.contains("canceled"), "{message}");
+    home.killed(&task, 1).await;
+    let again = home.call_tool(&attempts[1].token, "ask", arguments).await;
+    assert_eq!(text(&again), (message, true));
+    assert_eq!(home.hub.task_list(filter()).await.unwrap().items.len(), 1);
     home.end().await;
 }
