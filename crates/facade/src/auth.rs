@@ -16,6 +16,7 @@ use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
 use hub::Hub;
 
+use crate::connection::Peer;
 use crate::openai::ApiError;
 use crate::problem::Problem;
 
@@ -99,8 +100,12 @@ fn token_of(uri: &Uri) -> Option<String> {
 
 /// The page's link, once: the cookie, and the same address without the token.
 fn exchange(request: &Request, token: &str) -> Response {
+    let secure = match request.extensions().get::<Peer>() {
+        Some(Peer::Network { secure: true, .. }) => "; Secure",
+        _ => "",
+    };
     let cookie = format!(
-        "{}={}; HttpOnly; SameSite=Strict; Path=/",
+        "{}={}; HttpOnly; SameSite=Strict; Path=/{secure}",
         cookie_name(request.headers()),
         page_key(token)
     );

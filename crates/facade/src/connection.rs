@@ -22,6 +22,8 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 pub(crate) enum Peer {
     Network {
         local: SocketAddr,
+        /// The connection is encrypted.
+        secure: bool,
     },
     Local {
         uid: u32,

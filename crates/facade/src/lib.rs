@@ -20,6 +20,7 @@ mod rest;
 mod server;
 mod sse;
 mod submit;
+mod tls;
 mod ws;
 
 pub use door::Options;

@@ -21,7 +21,7 @@ use crate::problem::Problem;
 /// The layer around the whole TCP door.
 pub(crate) async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
     let local = match request.extensions().get::<Peer>() {
-        Some(Peer::Network { local }) => *local,
+        Some(Peer::Network { local, .. }) => *local,
         _ => return Problem::not_allowed("not a network connection").into_response(),
     };
     match verdict(request.headers(), request.uri(), local, &door.options.names) {

@@ -16,16 +16,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::connection::{Connection, Peer};
 use crate::door::{Door, Options, Stop};
 use crate::problem::Problem;
-use crate::{auth, control, openai, origin, page, probe, rest, ws};
+use crate::{auth, control, openai, origin, page, probe, rest, tls, ws};
 
-/// For a request's head, and for the pause between two requests of a connection.
+/// For a TLS handshake, a request's head, and the pause between two requests of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, and the largest read at once.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -52,8 +53,9 @@ pub async fn serve(hub: Hub, options: Options) {
     loop {
         tokio::select! {
             Some(listener) = network_rx.recv() => {
-                if let Some(listener) = adopt_tcp(listener) {
-                    tokio::spawn(accept_network(listener, front.clone(), client_slots.clone(), door.stop.clone()));
+                if let Some((listener, tls)) = adopt_tcp(listener, &door) {
+                    let guarded = Guarded { router: front.clone(), slots: client_slots.clone(), tls };
+                    tokio::spawn(guarded.accept(listener, door.stop.clone()));
                 }
             }
             Some(listener) = control_rx.recv() => {
@@ -95,7 +97,7 @@ async fn all(slots: &Slots) {
     let _ = slots.semaphore.acquire_many(slots.number).await;
 }
 
-/// Everything a client with the right to it may ask, each part behind `layer_of` its own.
+/// Everything a client may ask, each part behind its own way of asking for the token.
 fn network_router(door: &Door) -> Router {
     let layer = |router: Router<Door>, kind: Kind| kind.protect(router, door);
     layer(rest::router(), Kind::Api)
@@ -148,13 +150,26 @@ impl Kind {
     }
 }
 
-fn adopt_tcp(listener: std::net::TcpListener) -> Option<TcpListener> {
+/// A listener and, off loopback, its TLS. Without what it needs it is not served.
+fn adopt_tcp(
+    listener: std::net::TcpListener,
+    door: &Door,
+) -> Option<(TcpListener, Option<TlsAcceptor>)> {
     let adopted = listener
         .set_nonblocking(true)
-        .and_then(|()| TcpListener::from_std(listener));
-    adopted
+        .and_then(|()| TcpListener::from_std(listener))
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (local, listener) = adopted
         .inspect_err(|e| tracing::error!("a facade listener can't be served: {e}"))
-        .ok()
+        .ok()?;
+    match tls::acceptor(&door.hub.state_dir(), local, &door.options.names) {
+        Ok(tls) => Some((listener, tls)),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, %local, "clients can't be served here without TLS");
+            None
+        }
+    }
 }
 
 fn adopt_unix(listener: std::os::unix::net::UnixListener) -> Option<UnixListener> {
@@ -166,28 +181,48 @@ fn adopt_unix(listener: std::os::unix::net::UnixListener) -> Option<UnixListener
         .ok()
 }
 
-async fn accept_network(listener: TcpListener, router: Router, slots: Arc<Slots>, mut stop: Stop) {
-    let signal = stop.clone();
-    loop {
-        let accept = async { (slot(&slots).await, listener.accept().await) };
-        let (slot, accepted) =
-            tokio::select! { pair = accept => pair, () = stop.raised() => return };
-        match (slot, accepted) {
-            (Some(slot), Ok((socket, _))) => {
-                let Ok(local) = socket.local_addr() else {
-                    continue;
-                };
-                let _ = socket.set_nodelay(true);
-                tokio::spawn(drive(
-                    Connection::new(socket, slot),
-                    Peer::Network { local },
-                    router.clone(),
-                    signal.clone(),
-                ));
+/// What stands behind a TCP listener.
+struct Guarded {
+    router: Router,
+    slots: Arc<Slots>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Guarded {
+    async fn accept(self, listener: TcpListener, mut stop: Stop) {
+        let signal = stop.clone();
+        loop {
+            let accept = async { (slot(&self.slots).await, listener.accept().await) };
+            let (slot, accepted) =
+                tokio::select! { pair = accept => pair, () = stop.raised() => return };
+            match (slot, accepted) {
+                (Some(slot), Ok((socket, _))) => self.welcome(socket, slot, &signal),
+                (Some(_), Err(e)) if !is_closed(&e) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                _ => return,
             }
-            (Some(_), Err(e)) if !is_closed(&e) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            _ => return,
         }
+    }
+
+    fn welcome(&self, socket: TcpStream, slot: OwnedSemaphorePermit, stop: &Stop) {
+        let Ok(local) = socket.local_addr() else {
+            return;
+        };
+        let _ = socket.set_nodelay(true);
+        let (router, stop) = (self.router.clone(), stop.clone());
+        let connection = Connection::new(socket, slot);
+        let secure = self.tls.is_some();
+        let peer = Peer::Network { local, secure };
+        let Some(tls) = self.tls.clone() else {
+            tokio::spawn(drive(connection, peer, router, stop));
+            return;
+        };
+        tokio::spawn(async move {
+            match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(connection)).await {
+                Ok(Ok(connection)) => drive(connection, peer, router, stop).await,
+                Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        });
     }
 }
 
@@ -238,9 +273,9 @@ fn peer(socket: &UnixStream, hub: &Hub) -> Peer {
     })
 }
 
-async fn drive<S>(connection: Connection<S>, peer: Peer, router: Router, mut stop: Stop)
+async fn drive<C>(connection: C, peer: Peer, router: Router, mut stop: Stop)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());

@@ -149,3 +149,21 @@ fn objects_are_read_and_agents_stopped_and_started() {
         );
     }
 }
+
+#[test]
+fn a_process_of_an_instance_is_refused_whoever_it_runs_as() {
+    let served = Served::start();
+    served.become_an_instance();
+    for path in ["/control/token", "/api/v1/agents", "/healthz"] {
+        let (status, problem) = call(&served, "GET", path, &Value::Null);
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (403, Some("not_allowed")),
+            "{path}"
+        );
+        assert!(
+            problem["detail"].as_str().unwrap().contains("agent"),
+            "{problem}"
+        );
+    }
+}

@@ -251,3 +251,61 @@ fn a_stopping_hub_ends_waits_and_streams_and_accepts_nothing() {
     );
     assert!(TcpStream::connect(("127.0.0.1", served.port)).is_err());
 }
+
+/// A client that trusts the certificate of this state and nothing else.
+async fn over_tls(served: &Served, port: u16, request: String) -> String {
+    use rustls::pki_types::pem::PemObject as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let path = served.state().join("system/tls/certificate.pem");
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(rustls::pki_types::CertificateDer::from_pem_file(path).unwrap())
+        .unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let mut stream = connector
+        .connect("localhost".try_into().unwrap(), socket)
+        .await
+        .unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn off_loopback_there_is_tls_and_nothing_without_it() {
+    let served = Served::start();
+    let port = served.listen("0.0.0.0:0");
+    let certificate = served.state().join("system/tls/certificate.pem");
+    testkit::until("a certificate is made", crate::fixture::SOON, || {
+        certificate.exists().then_some(())
+    });
+    let request = format!(
+        "GET /?token={} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n",
+        served.token
+    );
+    let answer = served.block_on(over_tls(&served, port, request));
+    assert!(
+        answer.starts_with("HTTP/1.1 303") && answer.contains("; Secure"),
+        "{answer}"
+    );
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    plain
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(
+        !answer.starts_with(b"HTTP"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}

@@ -34,7 +34,7 @@ pub struct Served {
     /// Ends with the facade.
     facade: Option<tokio::task::JoinHandle<()>>,
     _commands: mpsc::UnboundedReceiver<ToKeeper>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Served {
@@ -74,7 +74,7 @@ impl Served {
             home,
             facade: Some(facade),
             _commands: commands,
-            _state: state,
+            state,
         };
         served.open_listeners();
         served.run_agents();
@@ -82,20 +82,41 @@ impl Served {
     }
 
     fn open_listeners(&mut self) {
-        let front = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        self.port = front.local_addr().unwrap().port();
+        self.port = self.listen("127.0.0.1:0");
         let back = UnixListener::bind(&self.socket).unwrap();
-        let address = |listener: &dyn std::fmt::Debug| format!("{listener:?}");
-        let (front_address, back_address) = (address(&front), address(&back));
-        self.send(HomeEvent::Listener {
-            purpose: ListenerPurpose::Facade,
-            address: front_address,
-            listener: Listener::Tcp(front),
-        });
         self.send(HomeEvent::Listener {
             purpose: ListenerPurpose::Control,
-            address: back_address,
+            address: self.socket.display().to_string(),
             listener: Listener::Unix(back),
+        });
+    }
+
+    /// One more address of the TCP door; its port.
+    pub fn listen(&self, address: &str) -> u16 {
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        self.send(HomeEvent::Listener {
+            purpose: ListenerPurpose::Facade,
+            address: address.to_owned(),
+            listener: Listener::Tcp(listener),
+        });
+        port
+    }
+
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// From now on this process counts as a shim, and so as an instance's.
+    pub fn become_an_instance(&self) {
+        let mut instance = self.instance(self.state.path(), "impostor");
+        instance.shim_pid = std::process::id();
+        self.send(HomeEvent::Message(ToHub::Instances {
+            instances: vec![instance],
+        }));
+        let pid = i32::try_from(std::process::id()).unwrap();
+        testkit::until("the hub knows", SOON, || {
+            self.hub.is_instance_process(pid).then_some(())
         });
     }
 
@@ -112,7 +133,7 @@ impl Served {
         ] {
             fleet.agents.insert(name.into(), agent(name, runtime));
         }
-        let root = self._state.path();
+        let root = self.state.path();
         let generation = root.join("generations/001");
         std::fs::create_dir_all(&generation).unwrap();
         std::fs::write(
