@@ -167,9 +167,10 @@ impl State {
         Ok(key)
     }
 
-    /// Writes a process of this boot to a file in `run/`.
+    /// Writes a process of this boot to a file in `run/`. Beside `NAME.pid`, which holds the plain
+    /// number for people and scripts, `NAME.json` says which process of that number is meant.
     pub fn write_process(&self, name: &str, pid: u32) -> Result<(), StateError> {
-        let path = self.run(name);
+        let path = self.run(name).with_extension("json");
         let Some(process) = sandbox::process::identity(pid) else {
             return Ok(());
         };
@@ -179,13 +180,18 @@ impl State {
         };
         let text = serde_json::to_vec(&file)
             .map_err(|error| at("write", &path)(io::Error::other(error)))?;
-        write_atomically(&path, &text, 0o644).map_err(at("write", &path))
+        write_atomically(&path, &text, 0o644).map_err(at("write", &path))?;
+        let plain = self.run(name);
+        if plain == path {
+            return Ok(());
+        }
+        write_atomically(&plain, format!("{pid}\n").as_bytes(), 0o644).map_err(at("write", &plain))
     }
 
     /// The process that a file in `run/` names, if it still runs.
     #[must_use]
     pub fn living_process(&self, name: &str) -> Option<Identity> {
-        let text = std::fs::read(self.run(name)).ok()?;
+        let text = std::fs::read(self.run(name).with_extension("json")).ok()?;
         let file: ProcessFile = serde_json::from_slice(&text).ok()?;
         let alive = file.boot_id == self.boot_id && sandbox::process::is_alive(file.process);
         alive.then_some(file.process)
@@ -289,10 +295,8 @@ fn lock(root: &Path, users: &Users) -> Result<File, StateError> {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::AGAIN) => Err(StateError::InUse {
             path: root.to_owned(),
-            pid: std::fs::read(run.join("keeper.pid"))
-                .ok()
-                .and_then(|text| serde_json::from_slice::<ProcessFile>(&text).ok())
-                .map_or("unknown".to_owned(), |file| file.process.pid.to_string()),
+            pid: std::fs::read_to_string(run.join("keeper.pid"))
+                .map_or("unknown".to_owned(), |text| text.trim().to_owned()),
         }),
         Err(error) => Err(at("lock", &path)(error.into())),
     }

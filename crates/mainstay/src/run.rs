@@ -143,11 +143,11 @@ impl Submission {
 
 /// A hub that is away while its keeper lives comes back.
 fn keeper_runs(client: &Client) -> bool {
-    let pid_file = client
+    let file = client
         .socket()
         .and_then(|socket| socket.parent())
-        .map(|run| run.join("keeper.pid"));
-    let text = pid_file.and_then(|path| std::fs::read(path).ok());
+        .map(|run| run.join("keeper.json"));
+    let text = file.and_then(|path| std::fs::read(path).ok());
     let keeper: Option<sandbox::process::Identity> =
         text.and_then(|text| serde_json::from_slice(&text).ok());
     keeper.is_some_and(sandbox::process::is_alive)

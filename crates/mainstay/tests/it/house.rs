@@ -164,9 +164,8 @@ impl House {
     }
 
     pub fn hub_pid(&self) -> u32 {
-        let text = std::fs::read(self.state().join("run/hub.pid")).unwrap();
-        let file: Value = serde_json::from_slice(&text).unwrap();
-        u32::try_from(file["pid"].as_u64().unwrap()).unwrap()
+        let text = std::fs::read_to_string(self.state().join("run/hub.pid")).unwrap();
+        text.trim().parse().unwrap()
     }
 
     /// The process that works for this agent, once there is one other than `not`.
