@@ -168,9 +168,9 @@ impl State {
     }
 
     /// Writes a process of this boot to a file in `run/`. Beside `NAME.pid`, which holds the plain
-    /// number for people and scripts, `NAME.json` says which process of that number is meant.
+    /// number for people and scripts, `NAME.process` says which process of that number is meant.
     pub fn write_process(&self, name: &str, pid: u32) -> Result<(), StateError> {
-        let path = self.run(name).with_extension("json");
+        let path = self.identity_file(name);
         let Some(process) = sandbox::process::identity(pid) else {
             return Ok(());
         };
@@ -188,10 +188,18 @@ impl State {
         write_atomically(&plain, format!("{pid}\n").as_bytes(), 0o644).map_err(at("write", &plain))
     }
 
+    fn identity_file(&self, name: &str) -> PathBuf {
+        let path = self.run(name);
+        match path.extension().is_some_and(|extension| extension == "pid") {
+            true => path.with_extension("process"),
+            false => path,
+        }
+    }
+
     /// The process that a file in `run/` names, if it still runs.
     #[must_use]
     pub fn living_process(&self, name: &str) -> Option<Identity> {
-        let text = std::fs::read(self.run(name).with_extension("json")).ok()?;
+        let text = std::fs::read(self.identity_file(name)).ok()?;
         let file: ProcessFile = serde_json::from_slice(&text).ok()?;
         let alive = file.boot_id == self.boot_id && sandbox::process::is_alive(file.process);
         alive.then_some(file.process)

@@ -146,7 +146,7 @@ fn keeper_runs(client: &Client) -> bool {
     let file = client
         .socket()
         .and_then(|socket| socket.parent())
-        .map(|run| run.join("keeper.json"));
+        .map(|run| run.join("keeper.process"));
     let text = file.and_then(|path| std::fs::read(path).ok());
     let keeper: Option<sandbox::process::Identity> =
         text.and_then(|text| serde_json::from_slice(&text).ok());
