@@ -28,8 +28,9 @@ use serde_json::Value;
 use crate::call::{ModelWire, Performed};
 use crate::{Gateway, clock};
 
-/// What an answer is reserved at when the agent names no limit.
-const DEFAULT_OUTPUT_TOKENS: u64 = 2048;
+/// What an answer is reserved at when the agent names no limit: little, so that a small budget is
+/// used up rather than refused at the first call.
+const DEFAULT_OUTPUT_TOKENS: u64 = 256;
 /// Clocks of agent and hub may differ, and agents round: times this far outside count as now.
 const MASK_GRACE_MS: i64 = 120_000;
 

@@ -39,29 +39,36 @@ pub async fn list(gateway: &Arc<Gateway>, caller: &Caller) -> Result<Vec<Exposed
     Ok(by_name.into_values().collect())
 }
 
-/// One tool. Only servers whose prefix fits are asked.
+/// One tool. The fleet's own come first; only servers whose prefix fits are asked, and one that
+/// can't be reached hides no other's tools.
 pub(super) async fn find(
     gateway: &Arc<Gateway>,
     caller: &Caller,
     name: &str,
 ) -> Result<Exposed, Refusal> {
-    for (entry, tool) in tools_of(caller) {
-        if !may_hold(entry, tool, name) {
-            continue;
-        }
-        let exposed = expose(gateway, caller, entry, tool).await?;
-        if let Some(found) = exposed
-            .into_iter()
-            .find(|exposed| exposed.definition.name == name)
-        {
-            return Ok(found);
+    let own = tools_of(caller).find(|(entry, tool)| !is_server(tool) && entry.exposed == name);
+    if let Some((entry, tool)) = own {
+        return Ok(one(entry, tool));
+    }
+    let mut unreachable = None;
+    let servers = tools_of(caller)
+        .filter(|(entry, tool)| is_server(tool) && name.starts_with(&entry.exposed));
+    for (entry, tool) in servers {
+        match expose(gateway, caller, entry, tool).await {
+            Ok(exposed) => {
+                let mut exposed = exposed.into_iter();
+                if let Some(found) = exposed.find(|exposed| exposed.definition.name == name) {
+                    return Ok(found);
+                }
+            }
+            Err(refused) => unreachable = Some(refused),
         }
     }
-    let name = mcp::message::bounded(name, MAX_NAME);
-    Err(HubError::new(
-        Code::NotFound,
-        format!("agent {} has no tool {name}", caller.agent.name),
-    ))
+    Err(unreachable.unwrap_or_else(|| {
+        let name = mcp::message::bounded(name, MAX_NAME);
+        let message = format!("agent {} has no tool {name}", caller.agent.name);
+        HubError::new(Code::NotFound, message)
+    }))
 }
 
 fn tools_of(caller: &Caller) -> impl Iterator<Item = (&AgentTool, &Tool)> {
@@ -80,14 +87,6 @@ fn is_server(tool: &Tool) -> bool {
         tool.kind,
         ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. }
     )
-}
-
-fn may_hold(entry: &AgentTool, tool: &Tool, name: &str) -> bool {
-    if is_server(tool) {
-        name.starts_with(&entry.exposed)
-    } else {
-        name == entry.exposed
-    }
 }
 
 async fn expose(

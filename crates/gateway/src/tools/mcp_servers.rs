@@ -165,7 +165,10 @@ impl McpServers {
 
     fn server(&self, tool: &Tool) -> Arc<Server> {
         let key = match &tool.kind {
-            ToolKind::McpHttp { url, .. } => format!("{}/{} {url}", tool.registry, tool.name),
+            // The credential's place, never the credential.
+            ToolKind::McpHttp { url, credential } => {
+                format!("{}/{} {url} {credential:?}", tool.registry, tool.name)
+            }
             _ => format!("{}/{}", tool.registry, tool.name),
         };
         self.servers

@@ -434,3 +434,30 @@ async fn a_server_without_the_responses_api_serves_agents_that_speak_it() {
     );
     home.end().await;
 }
+
+#[tokio::test]
+async fn whenever_a_connection_is_cut_the_same_request_gets_the_one_answer() {
+    let provider = Provider::start(|_| Reply::text("ok").after(Duration::from_millis(30)));
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &with_openai(&provider.openai_url())).await;
+    let (task, attempts) = home.work("x").await;
+    for n in 0..40 {
+        let body = chat(&format!("question {n}"), n % 2 == 0);
+        let request = home
+            .request(&attempts[0].token, "/v1/chat/completions")
+            .body(body.to_string());
+        let cut = tokio::time::timeout(Duration::from_micros(250 * n), request.send()).await;
+        drop(cut);
+        // As the SDKs do it; without the count it may be one of two equal calls in parallel.
+        let again = home
+            .request(&attempts[0].token, "/v1/chat/completions")
+            .header("x-stainless-retry-count", "1")
+            .body(body.to_string());
+        let response = again.send().await.unwrap();
+        assert!(response.text().await.unwrap().contains("ok"), "{n}");
+    }
+    assert!(provider.counts_by_body().values().all(|count| *count == 1));
+    let view = home.done(&task, 1).await;
+    assert_eq!((view.steps, view.repeated), (40, 0));
+    home.end().await;
+}
