@@ -205,7 +205,7 @@ impl Running {
         let _gone = sandbox::process::signal(self.pidfd.as_fd(), KILL);
     }
 
-    /// What a dead shim left: its own descendants are orphans now, recognised by their directory.
+    /// Ends what a dead shim left.
     pub(crate) fn end_leftovers(&self, state: &State) {
         end_leftovers(state, &self.planned.name);
     }
@@ -252,6 +252,7 @@ pub(crate) fn isolation(user: bool, landlock: bool) -> String {
 }
 
 /// Kills every process whose temporary directory is this instance's, wherever it was reparented.
+/// Not by user: another state on this machine may have given its agents the same ones.
 fn end_leftovers(state: &State, instance: &str) {
     let tmp = state.run("home").join(instance);
     let marker = format!("TMPDIR={}/", tmp.display());
@@ -322,7 +323,11 @@ pub(crate) fn adopt_all(state: &State) -> Vec<Adopted> {
             Some(Ok(shim)) => adopted.push(shim),
             Some(Err(error)) => {
                 tracing::warn!(instance = name, %error, "a shim doesn't answer and is ended");
-                if let Some(process) = process {
+                // Only what bears a shim's name: a file in `run/` alone kills nobody.
+                let name_of = |pid| sandbox::process::stat(pid).map(|stat| stat.name);
+                if let Some(process) = process
+                    && name_of(process.pid).as_deref() == PROCESS_NAME.to_str().ok()
+                {
                     sandbox::process::signal_identity(process, KILL);
                 }
                 forget_dead(state, name, &file);

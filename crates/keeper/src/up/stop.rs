@@ -98,7 +98,14 @@ impl Keeper {
     fn leave(&mut self) {
         end_descendants(&BTreeSet::new());
         reap_all();
-        for name in ["control.sock", "keeper.pid", "hub.pid"] {
+        let files = [
+            "control.sock",
+            "keeper.pid",
+            "keeper.process",
+            "hub.pid",
+            "hub.process",
+        ];
+        for name in files {
             let _gone = std::fs::remove_file(self.state.run(name));
         }
     }

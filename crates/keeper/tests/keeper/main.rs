@@ -155,6 +155,36 @@ fn an_agent_that_ignores_term_and_double_forks_is_ended_whole() {
 }
 
 #[test]
+fn tasks_side_by_side_end_without_each_other() {
+    let script = "setsid sh -c 'echo $$ > $HOME/pid; exec sleep 1000' & sleep 1000";
+    let manifest = exec_agent("a", script).replace("spec: {", "spec: {concurrency: 2, ");
+    let fleet = Fleet::up(&manifest);
+    let mut hub = fleet.hub("a-0");
+    let with_token = |token: &str| Attempt {
+        token: token.to_owned(),
+        ..attempt(1, "")
+    };
+    hub.send(&assign("one", vec![with_token("token-one")]));
+    let one = hub.started("one", 1);
+    hub.send(&assign("two", vec![with_token("token-two")]));
+    let two = hub.started("two", 1);
+    let grandchild = |home: &str| -> u32 {
+        let file = fleet.state().join("run/home/a-0").join(home).join("pid");
+        wait_for("a grandchild", || {
+            std::fs::read_to_string(&file).ok()?.trim().parse().ok()
+        })
+    };
+    let (child_one, child_two) = (grandchild("home"), grandchild("home-1"));
+    hub.send(&end("one", 1000));
+    hub.ended("one", 1);
+    assert!(!fleet::is_alive(one) && !fleet::is_alive(child_one));
+    assert!(fleet::is_alive(two) && fleet::is_alive(child_two));
+    hub.send(&end("two", 1000));
+    hub.ended("two", 1);
+    assert!(!fleet::is_alive(two) && !fleet::is_alive(child_two));
+}
+
+#[test]
 fn what_outlives_a_finished_attempt_is_ended_before_the_next() {
     let script = "setsid sh -c 'echo $$ > $HOME/../pid-file; exec sleep 1000' >/dev/null 2>&1 & while ! [ -s $HOME/../pid-file ]; do sleep 0.01; done; exit 0";
     let script = script.replace("$HOME/../pid-file", "/tmp/$MAINSTAY_TOKEN.pid");
