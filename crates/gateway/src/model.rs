@@ -98,14 +98,7 @@ impl ModelCall {
             )
         })?;
         if let Some(request) = &request {
-            upstream::body(
-                request,
-                &body,
-                &first.provider,
-                &first.model.model,
-                upstream::dialect_of(&first.provider, request.dialect),
-            )
-            .map_err(|refusal| invalid(&refusal))?;
+            upstream::check(request, &body, first).map_err(|refusal| invalid(&refusal))?;
         }
         let header = |name: &str| {
             headers

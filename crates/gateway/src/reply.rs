@@ -83,9 +83,24 @@ pub fn refusal(tongue: Tongue, refused: &HubError) -> Reply {
 #[must_use]
 pub fn error_body(tongue: Tongue, status: u16, code: &str, message: &str) -> Value {
     match tongue {
-        Tongue::Model(dialect) => llm::render_error(dialect, status, code, message),
+        Tongue::Model(dialect) => {
+            let mut body = llm::render_error(dialect, status, code, message);
+            // Refusals of a request begin with the field at fault; OpenAI's shape has a place for it.
+            if let (400, Some(field)) = (status, field_at_fault(message))
+                && let Some(param) = body.pointer_mut("/error/param")
+            {
+                *param = Value::from(field);
+            }
+            body
+        }
         Tongue::Plain => json!({"error": {"code": code, "message": message}}),
     }
+}
+
+fn field_at_fault(message: &str) -> Option<&str> {
+    let (field, _) = message.split_once(": ")?;
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+    field.chars().all(is_path).then_some(field)
 }
 
 fn no_retry(reply: &mut Reply) {
@@ -227,4 +242,20 @@ pub fn reset(connection: &Connection) -> Reply {
         "application/json",
         StreamBody::new(frames).boxed_unsync(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_at_fault_stands_where_the_dialect_has_a_place_for_it() {
+        let body = |dialect, message| error_body(Tongue::Model(dialect), 400, "invalid", message);
+        let refused = body(Dialect::OpenAiChat, "tools[2].type: is run by the provider");
+        assert_eq!(refused["error"]["param"], "tools[2].type");
+        let refused = body(Dialect::OpenAiChat, "the body is not JSON: at line 1");
+        assert_eq!(refused["error"]["param"], Value::Null);
+        let refused = body(Dialect::Anthropic, "tools[2].type: is run by the provider");
+        assert_eq!(refused["error"].get("param"), None);
+    }
 }

@@ -52,3 +52,25 @@ fn weigh(before: Option<Failed>, now: Failed) -> Failed {
         _ => now,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Reason;
+    use llm::ErrorKind;
+
+    #[test]
+    fn a_refused_credential_is_reported_only_where_all_were_refused() {
+        let refused = || Failed::of(Reason::Provider(ErrorKind::Auth), 401, "no");
+        let broken = || Failed::of(Reason::Connection, 502, "gone");
+        let carried = || Failed::of(Reason::Carry, 400, "cannot");
+        let reported = |failures: [Failed; 2]| {
+            let [first, second] = failures;
+            weigh(Some(first), second).status
+        };
+        assert_eq!(reported([refused(), refused()]), 401);
+        assert_eq!(reported([refused(), broken()]), 502);
+        assert_eq!(reported([broken(), refused()]), 502);
+        assert_eq!(reported([broken(), carried()]), 502);
+    }
+}

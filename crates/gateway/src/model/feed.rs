@@ -90,3 +90,64 @@ impl<'a, S: Sink> Feed<'a, S> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers what was pushed, as text and whether it was held.
+    #[derive(Default)]
+    struct Seen(Vec<(String, bool)>);
+
+    impl Sink for Seen {
+        fn head(&mut self, _: u16, _: &str) {}
+
+        fn push(&mut self, bytes: Bytes, hold: bool, _: Option<&str>) -> Result<(), TooLarge> {
+            self.0
+                .push((String::from_utf8_lossy(&bytes).into_owned(), hold));
+            Ok(())
+        }
+
+        fn has_left(&self) -> bool {
+            self.0.iter().any(|(_, hold)| !hold)
+        }
+    }
+
+    fn piece(text: &str, hold: bool) -> Piece {
+        Piece {
+            bytes: text.into(),
+            hold,
+            text_delta: None,
+        }
+    }
+
+    #[test]
+    fn the_opening_waits_for_the_second_piece_and_what_is_held_for_the_end() {
+        let mut seen = Seen::default();
+        let mut feed = Feed::new(&mut seen, "text/event-stream");
+        feed.take(vec![piece("open ", false)]).unwrap();
+        assert!(!feed.sink.has_left(), "another model may still serve");
+        feed.take(vec![piece("one ", false), piece("two ", false)])
+            .unwrap();
+        feed.take(vec![piece("call ", true), piece("end", true)])
+            .unwrap();
+        assert_eq!(feed.sink.0.len(), 3);
+        feed.complete().unwrap();
+        let held: Vec<bool> = seen.0.iter().map(|(_, hold)| *hold).collect();
+        assert_eq!(held, [false, false, false, true, true]);
+        let text: String = seen.0.into_iter().map(|(text, _)| text).collect();
+        assert_eq!(text, "open one two call end");
+    }
+
+    #[test]
+    fn an_answer_that_is_dropped_before_its_end_leaves_nothing_held_behind() {
+        let mut seen = Seen::default();
+        let mut feed = Feed::new(&mut seen, "application/json");
+        feed.take(vec![piece("whole body", true)]).unwrap();
+        drop(feed);
+        assert!(
+            seen.0.is_empty(),
+            "the next attempt starts with an empty answer"
+        );
+    }
+}

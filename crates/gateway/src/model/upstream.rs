@@ -297,3 +297,17 @@ pub fn body(
     }
     llm::render_request(request, dialect, model)
 }
+
+/// Can the request be said in this candidate's dialect?
+pub fn check(
+    request: &llm::Request,
+    agents: &Value,
+    candidate: &Candidate,
+) -> Result<(), llm::Refusal> {
+    let (provider, model) = (&candidate.provider, &candidate.model.model);
+    let dialect = dialect_of(provider, request.dialect);
+    if dialect == request.dialect {
+        return Ok(());
+    }
+    body(request, agents, provider, model, dialect).map(|_| ())
+}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::fleet::{Runtime, ServiceProtocol};
 use contract::Versions;
 use contract::attach::{FromAgent, ToAgent};
 use futures_util::{SinkExt, StreamExt};
@@ -67,6 +68,17 @@ pub async fn open(
     request: &mut Request<Incoming>,
 ) -> Result<Reply, Refusal> {
     let caller = door.identify(&gateway.hub).await?;
+    let attaches = matches!(
+        caller.agent.runtime,
+        Runtime::Service {
+            protocol: ServiceProtocol::Attach,
+            ..
+        }
+    );
+    if !attaches {
+        let message = "only a service with protocol: attach is given tasks here";
+        return Err(HubError::new(Code::NotAllowed, message));
+    }
     let is_upgrade = door
         .header("upgrade")
         .is_some_and(|value| value.eq_ignore_ascii_case("websocket"));

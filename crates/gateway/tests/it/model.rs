@@ -247,6 +247,15 @@ async fn what_would_live_elsewhere_or_is_no_request_is_refused_and_never_sent() 
         ("/v1/chat/completions", "[]".to_owned(), 400),
         ("/v1/chat/completions", "x".repeat(33 * 1024 * 1024), 413),
     ];
+    let named = home
+        .post(
+            token,
+            refused[0].0,
+            &serde_json::from_str(&refused[0].1).unwrap(),
+        )
+        .await;
+    let named: Value = named.json().await.unwrap();
+    assert_eq!(named["error"]["param"], "previous_response_id");
     for (path, body, status) in refused {
         let start = body[..body.len().min(40)].to_owned();
         match home.request(token, path).body(body).send().await {
