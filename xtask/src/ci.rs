@@ -5,9 +5,9 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::run::{cargo, is_installed, run};
-use crate::{rooms, test};
+use crate::{docs, rooms, test};
 
-/// Formatting, rooms and bans, lints, then every test with the SDKs required.
+/// Formatting, rooms and bans, lints, generated documents, then every test with the SDKs required.
 pub fn ci() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     rooms::check()?;
@@ -21,6 +21,7 @@ pub fn ci() -> Result<()> {
         "--deny",
         "warnings",
     ]))?;
+    docs::check()?;
     test::test(test::Sdks::Required)
 }
 

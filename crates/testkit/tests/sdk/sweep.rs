@@ -1,8 +1,8 @@
 //! Kill sweeps: SIGKILL at random moments to agents, to the hub, to the keeper, over many tasks.
 //!
-//! Moments are drawn from a seed that is printed. Half of the agents' deaths come a while after
-//! the process was first seen, half when the provider sees a certain turn, so that start-up and
-//! every step get their share. What must hold afterwards differs by who was killed: an agent's
+//! Moments are drawn from a seed that is printed. A quarter of the agents' deaths come a while after
+//! the process was first seen, the others when the provider sees a certain turn, so that start-up
+//! and every step get their share. What must hold afterwards differs by who was killed: an agent's
 //! death repeats nothing, a hub's death at most the model calls in flight, each reported.
 
 use std::collections::BTreeMap;
@@ -53,8 +53,8 @@ impl AgentKiller<'_> {
             }
             let random = &mut self.random;
             let moment = self.planned.entry(process.pid).or_insert_with(|| {
-                if random.draw().is_multiple_of(2) {
-                    let after = Duration::from_millis(random.between(0, 3000));
+                if random.draw().is_multiple_of(4) {
+                    let after = Duration::from_millis(random.between(0, 2000));
                     Moment::At(Instant::now() + after)
                 } else {
                     let turn = random.between(1, u64::from(TURNS));
