@@ -14,6 +14,9 @@ pub fn publish(results: &Path) -> Result<()> {
     names.sort_by_key(fs::DirEntry::file_name);
     for entry in names {
         let file = entry.path();
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         let body = fs::read_to_string(&file)?;
         page = replace(&page, &name, body.trim());
