@@ -9,6 +9,7 @@ const PROGRAM: &str = r#"
 import json, os, sys, urllib.request
 task = json.load(sys.stdin)
 said = []
+print("seen", task["input"], file=sys.stderr)
 for n in range(10):
     body = {"model": "script/demo", "messages": [{"role": "user", "content": f"{task['input']} {n}"}]}
     request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
@@ -313,4 +314,70 @@ fn the_demo_proves_its_claims() {
     );
     assert_eq!(out.matches("   yes  ").count(), 5, "{out}");
     assert!(out.contains("kill -9") && !out.contains("   NO"), "{out}");
+}
+
+#[test]
+fn a_chat_is_one_session_and_logs_and_events_tell_what_happened() {
+    let mut house = house();
+    let chat = house
+        .feed(&["chat", "ten", "--session", "talk"], "go\ngo\n")
+        .expect(0);
+    assert_eq!(chat.out.matches(&expected()).count(), 2, "{chat:?}");
+    let session = house
+        .run(&["session", "show", "talk", "-o", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        session["turns"].as_array().map(Vec::len),
+        Some(4),
+        "{session}"
+    );
+    assert!(
+        house
+            .run(&["session", "list"])
+            .expect(0)
+            .out
+            .contains("talk")
+    );
+    house.feed(&["chat", "nobody"], "").expect(4);
+    let logs = house.run(&["logs", "ten"]).expect(0).out;
+    assert_eq!(logs.matches("seen go").count(), 2, "{logs}");
+    assert_eq!(house.run(&["logs", "ten/0"]).expect(0).out, logs);
+    assert_eq!(house.run(&["logs", "ten/ten-0"]).expect(0).out, logs);
+    let events = house
+        .run(&["events", "--tail", "5", "-o", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(events.as_array().map(Vec::len), Some(5));
+    let shown = house
+        .run(&["log", "show", "--from", "1", "--limit", "1"])
+        .expect(0)
+        .out;
+    assert!(
+        shown.contains("task.submitted") && shown.lines().count() == 1,
+        "{shown}"
+    );
+    check_log(&mut house);
+}
+
+#[test]
+fn a_client_elsewhere_needs_the_address_and_the_token() {
+    let mut house = house();
+    let url = house.link.split("/?").next().unwrap().to_owned();
+    let token = house.run(&["token"]).expect(0).out.trim().to_owned();
+    let run = |token: Option<&str>, arguments: &[&str]| {
+        let mut command = house.command(arguments);
+        command
+            .env_remove("MAINSTAY_STATE")
+            .env("MAINSTAY_URL", &url);
+        command.envs(token.map(|token| ("MAINSTAY_TOKEN", token)));
+        command.output().unwrap()
+    };
+    let done = run(Some(&token), &["run", "ten", "go"]);
+    assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), expected());
+    for wrong in [None, Some("mst_wrong")] {
+        let refused = run(wrong, &["run", "ten", "go"]);
+        assert_eq!(refused.status.code(), Some(5));
+    }
+    check_log(&mut house);
 }
