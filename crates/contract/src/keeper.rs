@@ -19,6 +19,8 @@ pub enum ToHub {
         boot_id: String,
         state_dir: String,
         isolation: String,
+        /// The one workspace of this state.
+        workspace: String,
     },
     /// A listening socket to serve; one descriptor. Sent for each at the start of every hub and
     /// whenever one is opened. A listener that was shut down is announced again when it is back.

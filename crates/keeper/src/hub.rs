@@ -85,7 +85,13 @@ impl Hub {
     }
 
     /// Starts the process and says hello with the state key.
-    pub(crate) fn start(&mut self, state: &State, key: &[u8], isolation: &str) -> io::Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        state: &State,
+        key: &[u8],
+        isolation: &str,
+        workspace: &str,
+    ) -> io::Result<()> {
         self.start_at = None;
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
@@ -118,6 +124,7 @@ impl Hub {
             boot_id: state.boot_id.clone(),
             state_dir: state.root.display().to_string(),
             isolation: isolation.to_owned(),
+            workspace: workspace.to_owned(),
         };
         let key = sandbox::descriptors::sealed_memfd("state-key", key)?;
         link.send(&hello, vec![key]).map_err(io::Error::other)?;

@@ -106,7 +106,27 @@ impl State {
         }
         self.directory("workspaces", private, false)?;
         self.directory("system", if separate { 0o1770 } else { 0o700 }, true)?;
-        self.workspace("default")
+        Ok(())
+    }
+
+    /// The workspace whose log or secrets this state has; before there are any, the one wanted.
+    pub fn choose_workspace(&self, wanted: Option<&str>) -> Result<String, StateError> {
+        let path = self.root.join("workspaces");
+        let entries = std::fs::read_dir(&path).map_err(at("read", &path))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| {
+                ["log.db", "secrets"]
+                    .iter()
+                    .any(|name| entry.path().join(name).exists())
+            })
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        let name = names.into_iter().next();
+        let name = name.unwrap_or_else(|| wanted.unwrap_or("default").to_owned());
+        self.workspace(&name)?;
+        Ok(name)
     }
 
     /// Makes a workspace's directory, where the hub writes, and its volumes', where it doesn't.

@@ -133,6 +133,8 @@ struct Keeper {
     /// Gateways of instances between two shims.
     spare: BTreeMap<String, Listener>,
     /// What should run; `None`: what the hub's current generation says.
+    /// The one workspace of this state.
+    workspace: String,
     desired: Option<Set>,
     proposed: Vec<Generation>,
     active: Option<Generation>,
@@ -176,6 +178,8 @@ impl Keeper {
             warn(set);
             generation::store_sources(&state, set).map_err(UpError::Manifests)?;
         }
+        let wanted = desired.as_ref().map(|set| set.fleet.workspace.as_str());
+        let workspace = state.choose_workspace(wanted)?;
         hub::wait_for_old(&state, OLD_HUB_PATIENCE)?;
         let address = options.listen;
         let facade = Listener::facade(address).map_err(|source| match source.kind() {
@@ -195,6 +199,7 @@ impl Keeper {
             options,
             state,
             key,
+            workspace,
             landlock,
             reactor,
             signals,
@@ -378,7 +383,10 @@ impl Keeper {
 
     fn start_hub(&mut self) -> Result<(), UpError> {
         let isolation = instance::isolation(self.state.users.separate, self.landlock);
-        if let Err(error) = self.hub.start(&self.state, &self.key, &isolation) {
+        if let Err(error) = self
+            .hub
+            .start(&self.state, &self.key, &isolation, &self.workspace)
+        {
             let mut text = format!("mainstay: cannot start the hub: {error}");
             if let Some(cause) = std::error::Error::source(&error) {
                 text.push_str(&format!(": {cause}"));

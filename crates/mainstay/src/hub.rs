@@ -9,12 +9,12 @@ use hub::{Hub, HubError};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub_link::{self, LinkError};
+use crate::telemetry;
 
 /// Two cores carry the figures we promise; more threads cost memory on a small server.
 const WORKERS: usize = 2;
 /// What connections have to end once the log is closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-const WORKSPACE: &str = "default";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -48,7 +48,7 @@ pub fn hub(_args: &HubArgs) -> Outcome {
         pid: std::process::id(),
         state_key: hello.state_key,
         state_dir: hello.state_dir,
-        workspace: WORKSPACE.to_owned(),
+        workspace: hello.workspace,
     };
     let ended = runtime.block_on(serve(options));
     runtime.shutdown_background();
@@ -58,7 +58,12 @@ pub fn hub(_args: &HubArgs) -> Outcome {
 }
 
 async fn serve(options: hub::Options) -> Result<(), HubError> {
+    let workspace_dir = options
+        .state_dir
+        .join("workspaces")
+        .join(&options.workspace);
     let (hub, mut service) = Hub::start(options).await?;
+    telemetry::start(&hub, &workspace_dir);
     let doors = async {
         let (gateway, ()) = tokio::join!(
             gateway::serve(hub.clone()),

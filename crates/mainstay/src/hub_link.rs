@@ -46,6 +46,7 @@ pub enum LinkError {
 /// What the keeper's hello brings.
 pub struct Hello {
     pub state_dir: PathBuf,
+    pub workspace: String,
     pub state_key: [u8; 32],
 }
 
@@ -114,6 +115,7 @@ fn hello(incoming: &mut Incoming) -> Result<Hello, LinkError> {
     let ToHub::Hello {
         versions,
         state_dir,
+        workspace,
         ..
     } = incoming.next()?
     else {
@@ -131,6 +133,7 @@ fn hello(incoming: &mut Incoming) -> Result<Hello, LinkError> {
     let state_key = key.try_into().map_err(|_| LinkError::Key)?;
     Ok(Hello {
         state_dir: state_dir.into(),
+        workspace,
         state_key,
     })
 }

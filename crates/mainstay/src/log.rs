@@ -94,7 +94,7 @@ async fn head(place: &PlaceArgs, output: OutputArgs) -> Outcome {
 }
 
 fn stored_head(place: &PlaceArgs, failure: Failure) -> Result<Value, Failure> {
-    let dir = place.state()?.join("workspaces/default");
+    let dir = crate::place::workspace_dir(&place.state()?);
     let Ok(reader) = Reader::open(&dir) else {
         return Err(failure);
     };

@@ -161,6 +161,24 @@ fn default_state() -> Result<PathBuf, Failure> {
     Ok(base.join("mainstay"))
 }
 
+/// The directory of the state's one workspace.
+pub fn workspace_dir(state: &Path) -> PathBuf {
+    let workspaces = state.join("workspaces");
+    let entries = std::fs::read_dir(&workspaces)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut known: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join("log.db").exists())
+        .collect();
+    known.sort();
+    known
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| workspaces.join("default"))
+}
+
 /// A path that means the same in every process.
 pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {

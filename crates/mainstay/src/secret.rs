@@ -157,8 +157,11 @@ fn open(place: &PlaceArgs) -> Result<Here, Option<Failure>> {
             "the state's key is not 32 bytes long",
         ))
     })?;
+    let workspace = state.choose_workspace(None).map_err(|error| {
+        Some(Failure::new(Exit::Failed, "failed to open the state").because(error))
+    })?;
     Ok(Here {
-        store: SecretStore::new(&state.root.join("workspaces/default")),
+        store: SecretStore::new(&state.root.join("workspaces").join(workspace)),
         keys: Keys::derive(&key),
         _state: state,
     })

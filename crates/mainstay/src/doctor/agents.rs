@@ -70,7 +70,7 @@ async fn secrets(state: &Path, client: &Client) -> Option<BTreeSet<(String, Stri
                 .collect(),
         ),
         Err(_) => {
-            let store = hub::secret::SecretStore::new(&state.join("workspaces/default"));
+            let store = hub::secret::SecretStore::new(&crate::place::workspace_dir(state));
             store.list().ok().map(|names| names.into_iter().collect())
         }
     }
