@@ -14,7 +14,7 @@ use crate::reply::{self, Reply};
 
 /// `GET /v1/models`: the agent's list, in the shape of whoever asks.
 pub async fn list(gateway: &Arc<Gateway>, door: &Door) -> Result<Reply, Refusal> {
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     let anthropic = is_anthropic(door);
     let data: Vec<Value> = caller
         .agent
@@ -37,7 +37,7 @@ pub async fn list(gateway: &Arc<Gateway>, door: &Door) -> Result<Reply, Refusal>
 
 /// `GET /v1/models/{id}`.
 pub async fn one(gateway: &Arc<Gateway>, door: &Door, id: &str) -> Result<Reply, Refusal> {
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     let found = caller
         .agent
         .models
@@ -72,7 +72,7 @@ pub async fn count_tokens(
     door: &Door,
     body: &Value,
 ) -> Result<Reply, Refusal> {
-    door.identify(&gateway.hub).await?;
+    door.identify(gateway).await?;
     let request = llm::parse(Dialect::Anthropic, body)
         .map_err(|refusal| HubError::new(Code::Invalid, refusal.to_string()))?;
     Ok(reply::json(

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Limited};
 use hub::caller::Caller;
-use hub::{Code, Hub, HubError, Refusal};
+use hub::{Code, HubError, Refusal};
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use crate::Gateway;
 use crate::wire::Connection;
 
 /// The largest request that is read.
@@ -45,7 +46,7 @@ impl Door {
     }
 
     /// Whose call this is. A token counts at its own instance's listener only.
-    pub async fn identify(&self, hub: &Hub) -> Result<Caller, Refusal> {
+    pub async fn identify(&self, gateway: &Gateway) -> Result<Caller, Refusal> {
         let token = self
             .token()
             .filter(|token| !token.is_empty())
@@ -55,13 +56,14 @@ impl Door {
                     "no token: send MAINSTAY_TOKEN as Authorization: Bearer or x-api-key",
                 )
             })?;
-        let caller = hub.identify(token).await?;
+        let caller = gateway.hub.identify(token).await?;
         if caller.instance != *self.instance {
             return Err(HubError::new(
                 Code::NotAllowed,
                 "the token belongs to another instance",
             ));
         }
+        gateway.fence.enter(&caller, &self.connection);
         Ok(caller)
     }
 }

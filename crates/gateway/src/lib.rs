@@ -10,6 +10,7 @@ mod call;
 mod catalog;
 mod clock;
 mod door;
+mod fence;
 mod mcp_endpoint;
 mod model;
 mod pipeline;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use hub::Hub;
 use reqwest::redirect::Policy;
 
+use fence::Fence;
 use model::upstream::Upstreams;
 use service::attach::Attached;
 pub use tools::{McpServers, check_expression, check_schema};
@@ -49,6 +51,7 @@ pub(crate) struct Gateway {
     pub(crate) tools_http: reqwest::Client,
     pub(crate) mcp_servers: McpServers,
     pub(crate) attached: Attached,
+    pub(crate) fence: Fence,
 }
 
 /// Serves the agents of this hub until it stops. Returns once nothing new is accepted; calls in
@@ -83,6 +86,7 @@ impl Gateway {
             mcp_servers: McpServers::new(tools.clone()),
             tools_http: tools,
             attached: Attached::default(),
+            fence: Fence::default(),
         })
     }
 }

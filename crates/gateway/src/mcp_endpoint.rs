@@ -36,7 +36,7 @@ pub async fn serve(
     match *request.method() {
         Method::POST => post(gateway, door, request.into_body()).await,
         Method::DELETE => {
-            door.identify(&gateway.hub).await?;
+            door.identify(gateway).await?;
             Ok(reply::empty(204))
         }
         // Clients that try to open a stream take this for "there is none".
@@ -62,7 +62,7 @@ async fn post(gateway: &Arc<Gateway>, door: &Door, body: Incoming) -> Result<Rep
     {
         return call_tool(gateway, door, &id, stateless, name, arguments).await;
     }
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     Ok(match asked {
         Asked::Initialize { id, version } => {
             let mut reply = result(door, &id, &server::initialize_result(version, INFO));

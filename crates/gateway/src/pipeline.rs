@@ -47,7 +47,7 @@ impl Passed {
 /// Lets one call through.
 pub async fn call(gateway: &Arc<Gateway>, door: &Door, asked: Asked) -> Result<Passed, Refusal> {
     // identify
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     let call = Call::prepare(gateway, door, &caller, asked).await?;
     // From here on nothing depends on the agent's connection: between a durable intent and its
     // call nobody may be left who knows that it was never made.

@@ -92,12 +92,16 @@ async fn serve_connection(gateway: Arc<Gateway>, instance: Arc<str>, stream: Tcp
             (gateway.clone(), instance.clone(), connection.clone());
         async move { Ok::<_, Infallible>(route::serve(gateway, instance, connection, request).await) }
     });
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(wire), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let served = tokio::select! {
+        served = serving => served,
+        // Dropping what serves it closes the socket.
+        () = connection.cut() => Ok(()),
+    };
     if let Err(error) = served {
         tracing::trace!(%error, %instance, "a connection of an agent ended");
     }

@@ -63,7 +63,7 @@ pub async fn ask(
 
 /// `POST /step`: this came out.
 pub async fn report(gateway: &Arc<Gateway>, door: &Door, body: &[u8]) -> Result<Reply, Refusal> {
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     let report: Report = read(body, r#"send {"step": …, "result": …}"#)?;
     gateway
         .hub

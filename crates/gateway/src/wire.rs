@@ -1,4 +1,4 @@
-//! The socket of one agent's connection, which knows two things that HTTP doesn't tell.
+//! The socket of one agent's connection, which knows what HTTP doesn't tell.
 //!
 //! *Delivered*: an answer counts once its last byte was handed to the kernel without an error.
 //! hyper flushes the socket after the end of a body, so the flush that follows an answer is that
@@ -10,18 +10,22 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use hub::answer::AnswerStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// What is known about a connection beside its bytes.
 #[derive(Default)]
 pub struct Connection {
     broken: AtomicBool,
-    ended: Mutex<Option<AnswerStream>>,
+    cut: Notify,
+    /// The task and attempt whose call is under way.
+    works_for: Mutex<Option<(String, u32)>>,
+    ended: Mutex<Vec<AnswerStream>>,
 }
 
 impl Connection {
@@ -30,21 +34,47 @@ impl Connection {
         self.broken.store(true, Ordering::SeqCst);
     }
 
+    /// A call of this attempt begins.
+    pub fn works_for(&self, task: &str, attempt: u32) {
+        *lock(&self.works_for) = Some((task.to_owned(), attempt));
+    }
+
+    /// Closes the connection if it works for an older attempt of the task.
+    pub fn cut_if_older(&self, task: &str, attempt: u32) {
+        let is_older = |(known, number): &(String, u32)| known == task && *number < attempt;
+        if lock(&self.works_for).as_ref().is_some_and(is_older) {
+            self.break_off();
+            self.cut.notify_one();
+        }
+    }
+
+    /// Resolves when the connection is to be closed.
+    pub async fn cut(&self) {
+        self.cut.notified().await;
+    }
+
+    #[cfg(test)]
+    pub fn is_cut(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
     /// The answer's last byte is on its way to the socket.
     pub fn ended(&self, answer: AnswerStream) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        lock(&self.ended).push(answer);
+        *lock(&self.works_for) = None;
     }
 
     fn flushed(&self) {
-        let ended = self
-            .ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(mut answer) = ended {
+        let ended = std::mem::take(&mut *lock(&self.ended));
+        for mut answer in ended {
             answer.delivered();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each critical section leaves its value whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A socket with its [`Connection`].

@@ -67,7 +67,7 @@ pub async fn open(
     door: &Door,
     request: &mut Request<Incoming>,
 ) -> Result<Reply, Refusal> {
-    let caller = door.identify(&gateway.hub).await?;
+    let caller = door.identify(gateway).await?;
     let attaches = matches!(
         caller.agent.runtime,
         Runtime::Service {

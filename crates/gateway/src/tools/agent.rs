@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hub::Code;
 use hub::view::TaskView;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -29,6 +30,15 @@ pub(super) async fn call(
         .await;
     let task = match submitted {
         Ok(task) => task,
+        // The hub's own trouble is no answer of the agent's: the same step finds the task later.
+        Err(refused)
+            if matches!(
+                refused.code,
+                Code::Unavailable | Code::Internal | Code::NoSpace
+            ) =>
+        {
+            return unanswered(format!("agent {agent} was not reached: {refused}"), false);
+        }
         Err(refused) => {
             return Made::error(&format!("agent {agent} did not take the task: {refused}"));
         }

@@ -64,4 +64,16 @@ mod tests {
         assert!(validate(&schema, &json!([1])).is_err());
         assert!(check_schema(&json!({"type": "nonsense"})).is_err());
     }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        for schema in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}),
+            json!({"properties": {"x": {"$ref": "http://127.0.0.1:9/remote.json"}}}),
+        ] {
+            let _ = validate(&schema, &json!({"x": {"x": 1}}));
+        }
+    }
 }

@@ -470,3 +470,31 @@ async fn whenever_a_connection_is_cut_the_same_request_gets_the_one_answer() {
     assert_eq!((view.steps, view.repeated), (40, 0));
     home.end().await;
 }
+
+#[tokio::test]
+async fn a_newer_attempts_first_call_cuts_off_what_an_older_one_waits_for() {
+    let provider = Provider::start(|_| Reply::text("late").after(Duration::from_millis(500)));
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &with_openai(&provider.openai_url())).await;
+    let (_, attempts) = home.work("x").await;
+    let waiting = home
+        .request(&attempts[0].token, "/v1/chat/completions")
+        .body(chat("hi", false).to_string());
+    let waiting = tokio::spawn(waiting.send());
+    until("the provider is asked", async || {
+        provider.calls().len() == 1
+    })
+    .await;
+    // The shim has started the second process; its facts are still on their way.
+    let response = home
+        .post(
+            &attempts[1].token,
+            "/v1/chat/completions",
+            &chat("hi", false),
+        )
+        .await;
+    assert_eq!(response.status(), 200);
+    assert!(waiting.await.unwrap().is_err(), "its connection is closed");
+    assert_eq!(provider.calls().len(), 1);
+    home.end().await;
+}
