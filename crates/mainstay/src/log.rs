@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use store::{
-    Mismatch, Reader, RebuildError, RebuildMode, Report, SignedHead, VerifyError, VerifyOptions,
+    Mismatch, Reader, RebuildError, RebuildMode, Rebuilt, Report, SignedHead, VerifyError,
+    VerifyOptions,
 };
 
 use crate::client::{CallError, Client};
@@ -48,7 +49,7 @@ enum LogCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Check every entry, payload and head of a state, run or not
+    /// Check every entry, payload, head and table of a state, run or not
     #[command(after_help = "Example:\n  mainstay log verify --since laptop.head\n\n\
         `consistent`: everything is as the log itself says. `authentic`: it also matches a head that was kept elsewhere.")]
     Verify {
@@ -221,7 +222,11 @@ fn verify(place: &PlaceArgs, since: Option<&Path>, output: OutputArgs) -> Outcom
             used_head = true;
         }
         rows.push(match store::verify(dir, &options) {
-            Ok(report) => verified(name, &report),
+            // What the entries say and the tables don't is a change too, only not of the record.
+            Ok(report) => match refolded(name, dir, RebuildMode::Check)? {
+                Ok(_) => verified(name, &report),
+                Err(mismatch) => json!({"log": name, "result": "mismatch", "mismatch": mismatch}),
+            },
             Err(VerifyError::Mismatch(mismatch)) => mismatched(name, &mismatch),
             Err(error) => return Err(unverifiable(dir, error)),
         });
@@ -359,20 +364,12 @@ fn rebuild(place: &PlaceArgs, check: bool, output: OutputArgs) -> Outcome {
     let mut rows = Vec::new();
     let mut exit = Exit::Done;
     for (name, dir) in logs(place)? {
-        let mut fold = crate::fold::of_log(&name);
-        match store::rebuild(&dir, fold.as_mut(), mode) {
+        match refolded(&name, &dir, mode)? {
             Ok(built) => rows.push(json!({"log": name, "entries": built.entries, "rows": built.rows, "mismatch": null})),
-            Err(
-                error @ (RebuildError::Differs { .. }
-                | RebuildError::Missing { .. }
-                | RebuildError::Unexpected { .. }
-                | RebuildError::Structure(_)
-                | RebuildError::Fold { .. }),
-            ) => {
+            Err(mismatch) => {
                 exit = Exit::Failed;
-                rows.push(json!({"log": name, "mismatch": chain(&error)}));
+                rows.push(json!({"log": name, "mismatch": mismatch}));
             }
-            Err(error) => return Err(Failure::new(Exit::Failed, format!("failed to rebuild {}", dir.display())).because(error)),
         }
     }
     print(output, &json!({"logs": rows}), |list| {
@@ -387,6 +384,26 @@ fn rebuild(place: &PlaceArgs, check: bool, output: OutputArgs) -> Outcome {
         line_to_stderr(check);
     }
     Ok(exit)
+}
+
+/// Folds a log's entries; the inner error says where its tables differ.
+fn refolded(name: &str, dir: &Path, mode: RebuildMode) -> Result<Result<Rebuilt, String>, Failure> {
+    let mut fold = crate::fold::of_log(name);
+    match store::rebuild(dir, fold.as_mut(), mode) {
+        Ok(built) => Ok(Ok(built)),
+        Err(
+            error @ (RebuildError::Differs { .. }
+            | RebuildError::Missing { .. }
+            | RebuildError::Unexpected { .. }
+            | RebuildError::Structure(_)
+            | RebuildError::Fold { .. }),
+        ) => Ok(Err(chain(&error))),
+        Err(error) => {
+            let failure =
+                Failure::new(Exit::Failed, format!("failed to rebuild {}", dir.display()));
+            Err(failure.because(error))
+        }
+    }
 }
 
 fn rebuilt_line(row: &Value, check: bool) -> String {
