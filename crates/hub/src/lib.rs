@@ -21,6 +21,7 @@ mod input;
 pub mod keys;
 mod link;
 mod metrics;
+mod origin;
 pub mod projection;
 mod prompt;
 mod resume;
