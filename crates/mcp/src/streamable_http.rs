@@ -148,11 +148,11 @@ impl StreamableHttp {
     }
 
     async fn status_error(&self, status: u16, response: reqwest::Response, id: u64) -> CallError {
-        if status == 404 && self.session().is_some() {
+        let bytes = read_start(response, ERROR_BYTES).await;
+        if self.session().is_some() && is_forgotten(status, &bytes) {
             *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
             return CallError::SessionEnded;
         }
-        let bytes = read_start(response, ERROR_BYTES).await;
         match ours(&bytes, id) {
             Some(Err(error)) => CallError::Rpc(error),
             _ => CallError::Status {
@@ -168,6 +168,16 @@ impl StreamableHttp {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// 404 is the specification's word for a session that is gone; some servers say 400 and explain.
+fn is_forgotten(status: u16, body: &[u8]) -> bool {
+    let says_so = || {
+        String::from_utf8_lossy(body)
+            .to_ascii_lowercase()
+            .contains("session")
+    };
+    status == 404 || (status == 400 && says_so())
 }
 
 /// Only a connection that was never made proves that nothing arrived.

@@ -282,3 +282,28 @@ async fn nobody_at_the_address_means_that_nothing_was_sent() {
     drop(listener);
     assert!(matches!(over_http(url).await, Err(CallError::NotSent(_))));
 }
+
+#[tokio::test]
+async fn a_session_that_the_server_forgot_is_opened_anew_without_a_lost_call() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static FORGOT: AtomicU32 = AtomicU32::new(0);
+    let url = http_server(|message, _| match message["method"].as_str() {
+        Some("initialize") => {
+            OPENED.fetch_add(1, Ordering::SeqCst);
+            json_reply(message, &json!({"protocolVersion": "2025-11-25"}))
+        }
+        _ => match FORGOT.fetch_add(1, Ordering::SeqCst) {
+            0 => StatusCode::NOT_FOUND.into_response(),
+            2 => (StatusCode::BAD_REQUEST, "Bad Request: no valid session id").into_response(),
+            _ => json_reply(message, &json!({"content": []})),
+        },
+    })
+    .await;
+    let client = over_http(url).await.unwrap();
+    for _ in 0..2 {
+        let result = client.call_tool(&call("t", SOON)).await;
+        assert_eq!(result, Ok(json!({"content": []})));
+    }
+    assert_eq!(OPENED.load(Ordering::SeqCst), 3);
+}
