@@ -12,3 +12,4 @@ mod model;
 mod service;
 mod stdio;
 mod tools;
+mod transcripts;
