@@ -52,9 +52,11 @@ pub fn hub(_args: &HubArgs) -> Outcome {
     };
     let ended = runtime.block_on(serve(options));
     runtime.shutdown_background();
-    ended
-        .map(|()| Exit::Done)
-        .map_err(|error| Failure::new(Exit::Failed, "the hub ended").because(error))
+    ended.map(|()| Exit::Done).map_err(|error| {
+        Failure::new(Exit::Failed, "the hub ended")
+            .because(error)
+            .with_hint("if the log is at fault, `mainstay log verify` says where")
+    })
 }
 
 async fn serve(options: hub::Options) -> Result<(), HubError> {

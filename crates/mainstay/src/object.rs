@@ -1,5 +1,7 @@
 //! `mainstay get|describe`: the five kinds and instances, as the hub has them now.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded};
@@ -93,7 +95,10 @@ impl Kind {
                 vec![("URL", "base_url")],
             ),
             Self::Object("PromptPack") => (vec![("NAME", "name"), ("VERSION", "version")], vec![]),
-            Self::Object(_) => (vec![("NAME", "name")], vec![]),
+            Self::Object("ToolRegistry") => {
+                (vec![("NAME", "name"), ("TOOLS", "toolNames")], vec![])
+            }
+            Self::Object(_) => (vec![("NAME", "name")], vec![("DESCRIPTION", "description")]),
         };
         if wide {
             columns.extend(more);
@@ -141,6 +146,7 @@ async fn fetch(client: &Client, kind: Kind, name: Option<&str>) -> Result<Value,
     let name_path = name.map_or_else(String::new, |name| format!("/{}", encoded(name)));
     match kind {
         Kind::Agent => Ok(client.get(&format!("/api/v1/agents{name_path}")).await?),
+        Kind::Object("ToolRegistry") => registries(client, name).await,
         Kind::Object(kind) => Ok(client
             .get(&format!("/control/objects/{kind}{name_path}"))
             .await?),
@@ -156,6 +162,33 @@ async fn fetch(client: &Client, kind: Kind, name: Option<&str>) -> Result<Value,
             })
         }
     }
+}
+
+/// Tools by the registry they stand in, as they were written.
+async fn registries(client: &Client, name: Option<&str>) -> Result<Value, Failure> {
+    let list = client.get("/control/objects/ToolRegistry").await?;
+    let mut by_name: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for tool in items(&list) {
+        by_name
+            .entry(cell(tool, "registry"))
+            .or_default()
+            .push(tool.clone());
+    }
+    let registry = |(name, tools): (String, Vec<Value>)| {
+        let names: Vec<String> = tools.iter().map(|tool| cell(tool, "name")).collect();
+        json!({"name": name, "toolNames": names, "tools": tools})
+    };
+    let Some(name) = name else {
+        let registries: Vec<Value> = by_name.into_iter().map(registry).collect();
+        return Ok(json!({"items": registries, "next": null}));
+    };
+    by_name.remove_entry(name).map(registry).ok_or_else(|| {
+        Failure::new(
+            Exit::NotFound,
+            format!("no ToolRegistry {}", printable(name)),
+        )
+        .with_hint("mainstay get toolregistries")
+    })
 }
 
 fn table(list: &Value, columns: &[(&'static str, &'static str)]) -> String {

@@ -4,6 +4,7 @@
 //! a state that nobody runs is written here, under the keeper's lock so that nobody starts it meanwhile.
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
 use hub::HubError;
 use hub::keys::Keys;
@@ -115,8 +116,22 @@ fn read_value() -> Result<String, Failure> {
 struct Here {
     store: SecretStore,
     keys: Keys,
+    path: PathBuf,
     /// While it is held no keeper starts.
-    _state: keeper::State,
+    state: keeper::State,
+}
+
+impl Here {
+    /// As root the store is the hub's, whose user is another.
+    fn give_to_hub(&self) -> Result<(), Failure> {
+        let users = self.state.users;
+        if !users.separate || !self.path.exists() {
+            return Ok(());
+        }
+        std::os::unix::fs::chown(&self.path, Some(users.hub), Some(users.hub)).map_err(|error| {
+            Failure::new(Exit::Failed, "failed to give the secret to the hub").because(error)
+        })
+    }
 }
 
 fn at_hub_or_here(
@@ -129,7 +144,9 @@ fn at_hub_or_here(
         Ok(value) => Ok(value),
         Err(CallError::Lost(failure)) if client.socket().is_some() => {
             let opened = open(place).map_err(|unopened| unopened.unwrap_or(failure))?;
-            here(&opened).map_err(refused)
+            let done = here(&opened).map_err(refused)?;
+            opened.give_to_hub()?;
+            Ok(done)
         }
         Err(error) => Err(error.into()),
     }
@@ -160,10 +177,12 @@ fn open(place: &PlaceArgs) -> Result<Here, Option<Failure>> {
     let workspace = state.choose_workspace(None).map_err(|error| {
         Some(Failure::new(Exit::Failed, "failed to open the state").because(error))
     })?;
+    let workspace = state.root.join("workspaces").join(workspace);
     Ok(Here {
-        store: SecretStore::new(&state.root.join("workspaces").join(workspace)),
+        store: SecretStore::new(&workspace),
         keys: Keys::derive(&key),
-        _state: state,
+        path: workspace.join("secrets"),
+        state,
     })
 }
 

@@ -381,3 +381,50 @@ fn a_client_elsewhere_needs_the_address_and_the_token() {
     }
     check_log(&mut house);
 }
+
+#[test]
+fn a_secret_that_was_set_before_the_first_start_reaches_the_agent() {
+    let mut house = House::new();
+    house
+        .feed(&["secret", "set", "desk/word"], "sesame")
+        .expect(0);
+    let manifest = "apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: opener}
+spec:
+  runtime: {exec: {command: [sh, -c, 'cat >/dev/null; echo $WORD']}}
+  secretEnv: {WORD: {secretRef: {name: desk, key: word}}}
+";
+    let fleet = house.write("fleet.yaml", manifest);
+    house.up(&[&fleet]);
+    assert_eq!(house.run(&["run", "opener", "x"]).expect(0).out, "sesame\n");
+    house
+        .feed(&["secret", "set", "desk/word"], "another")
+        .expect(0);
+    assert!(
+        house
+            .run(&["doctor", "opener"])
+            .expect(0)
+            .out
+            .contains("desk/word is set")
+    );
+    check_log(&mut house);
+}
+
+#[test]
+fn an_interrupted_run_lets_go_of_a_task_that_goes_on() {
+    let mut house = house();
+    let (id, child) = begin(&house, 2);
+    signal(child.id(), "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&id));
+    wait_for("the answer", || {
+        let task = house
+            .run(&["task", "show", &id, "-o", "json"])
+            .expect(0)
+            .json();
+        (task["output"].as_str() == Some(expected().as_str())).then_some(())
+    });
+    check_log(&mut house);
+}
