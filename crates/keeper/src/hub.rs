@@ -198,7 +198,7 @@ impl Hub {
             return AfterDeath::Restart;
         }
         let telling = match ended {
-            Ended::Code(code) if (2..=6).contains(&code) => Some(code),
+            Ended::Code(code) if (1..=6).contains(&code) => Some(code),
             _ => None,
         };
         self.telling_deaths += u32::from(telling.is_some());
