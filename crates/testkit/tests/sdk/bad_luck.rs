@@ -10,7 +10,7 @@ use testkit::{Call, Fleet, Provider, Reply, Up};
 use crate::agents::CHAT_STREAM;
 use crate::world::{TURNS, World};
 
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(180);
 const ENDS: [&str; 4] = ["completed", "failed", "input-required", "auth-required"];
 
 /// A compiled agent whose provider is `first`, with `second` as its fallback.

@@ -31,7 +31,7 @@ fn run_alone(agent: &Sdk) {
         .env("MAINSTAY_MCP_URL", tools.url())
         .env("STREAM", if agent.stream { "1" } else { "0" });
     let input = json!({"input": "alone"}).to_string();
-    let output = cli::finish(process, &input, Duration::from_secs(60));
+    let output = cli::finish(process, &input, Duration::from_secs(180));
     assert_eq!(
         (output.code, output.stdout.as_str()),
         (0, "done: alone"),

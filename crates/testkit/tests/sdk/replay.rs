@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::{Fleet, Provider, Reply, Up, processes, sdk, until};
 
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(180);
 
 /// One `exec` agent from a file under `tests/agents`, with a volume.
 fn start(file: &str, provider: &Provider) -> Option<Up> {

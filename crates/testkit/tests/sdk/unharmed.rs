@@ -11,7 +11,7 @@ fn completes(agent: &Sdk, provided: Speaks) {
     };
     let task = world.submit(1).remove(0);
     let ends = ["completed", "failed", "input-required", "canceled"];
-    let bound = Duration::from_secs(60);
+    let bound = Duration::from_secs(180);
     let _ = world.up.wait_state(&task.id, &ends, bound);
     let shown = world.assert_completed(&task);
     assert_eq!(shown["attempts"], 1, "{shown}");
