@@ -29,6 +29,7 @@ mod secret;
 mod session;
 mod survey;
 mod task;
+mod telemetry;
 mod token;
 mod up;
 

@@ -21,8 +21,8 @@ pub struct Step {
     kind: StepKind,
     name: String,
     call: Option<Call>,
-    /// The call that is open isn't the first.
-    repeated: bool,
+    /// Calls before the open one, as far as they are known: none, or some.
+    before: u32,
 }
 
 /// A call that has left.
@@ -121,6 +121,8 @@ pub struct Around<'a> {
     pub agent: &'a str,
     pub session: &'a str,
     pub seq: u64,
+    /// The step was met with this entry, whose effect it therefore has already.
+    pub ahead: bool,
     /// The span above a call of this attempt.
     pub parent: &'a dyn Fn(u32) -> SpanContext,
 }
@@ -150,7 +152,7 @@ impl Step {
                 unknown_since: None,
                 settled: false,
             }),
-            repeated: false,
+            before: 0,
         };
         Some((*n, step))
     }
@@ -159,7 +161,7 @@ impl Step {
     pub fn found(step: &mainstay_core::step::Step) -> Self {
         let open = matches!(step.state, StepState::InFlight | StepState::Unknown);
         // Sent again after a failure: the failure's time is the nearest that is known.
-        let repeated = step.repeated > 0 || (open && step.ended_ms.is_some());
+        let before = u32::from(open && step.ended_ms.is_some()).max(step.repeated);
         let started_ms = if open { step.ended_ms } else { None };
         let unsent = matches!(step.state, StepState::Held | StepState::Released);
         let call = Call {
@@ -174,8 +176,12 @@ impl Step {
             kind: step.kind,
             name: step.name.clone(),
             call: (!unsent).then_some(call),
-            repeated,
+            before,
         }
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| !call.settled)
     }
 
     /// It never left and waits for a person.
@@ -190,21 +196,33 @@ impl Step {
     }
 
     /// Leaves again; gives the span of a call before it whose outcome nobody learned.
-    pub fn again(&mut self, attempt: u32, at: SystemTime, around: &Around<'_>) -> Option<Drawn> {
-        let before = self.lost(at, around);
+    pub fn again(
+        &mut self,
+        (attempt, doubtful): (u32, bool),
+        at: SystemTime,
+        around: &Around<'_>,
+    ) -> Option<Drawn> {
+        if around.ahead {
+            self.before = self.before.saturating_sub(1);
+        }
+        let lost = if around.ahead && !doubtful {
+            None
+        } else {
+            self.lost(at, around)
+        };
         self.call = Some(Call {
             attempt,
             started: at,
             unknown_since: None,
             settled: false,
         });
-        self.repeated = true;
-        before
+        self.before += 1;
+        lost
     }
 
     /// The span of a call that nobody will learn more about.
     pub fn lost(&mut self, at: SystemTime, around: &Around<'_>) -> Option<Drawn> {
-        if self.call.as_ref().is_none_or(|call| call.settled) {
+        if !self.is_under_way() {
             return None;
         }
         self.ended(at, &End::unknown(), around)
@@ -238,7 +256,7 @@ impl Step {
     }
 
     fn span(&self, seq: u64) -> SpanId {
-        if self.repeated {
+        if self.before > 0 {
             repeat_span(&self.id, seq)
         } else {
             step_span(&self.id)

@@ -21,6 +21,8 @@ use super::trace::{Trace, attempt_span, retry_span, task_span};
 
 /// Tasks kept at once. Beyond it all are forgotten and met again at their next entry.
 const MAX_TASKS: usize = 10_000;
+/// Steps kept of a task. Beyond it those are forgotten that have no call under way.
+const MAX_STEPS: usize = 10_000;
 
 pub struct Tasks {
     open: HashMap<String, Open>,
@@ -48,6 +50,8 @@ struct Open {
     attempts: u32,
     steps: HashMap<u32, Step>,
     ended: bool,
+    /// The entry being read is the one it was met with.
+    met_now: bool,
 }
 
 struct Attempt {
@@ -114,6 +118,7 @@ impl Tasks {
                 .map(|step| (step.n, Step::found(step)))
                 .collect(),
             ended: task.state.is_terminal(),
+            met_now: true,
         };
         self.open.insert(task.id.clone(), open);
     }
@@ -124,6 +129,11 @@ impl Tasks {
             return Vec::new();
         };
         let spans = match event {
+            // Short tasks are often done before this is read: from here on the entries say it all.
+            Event::TaskSubmitted { .. } => {
+                open.begin_again();
+                Vec::new()
+            }
             Event::TaskRetried => {
                 open.retried = Some(at.time);
                 open.ended = false;
@@ -152,6 +162,7 @@ impl Tasks {
                 span.into_iter().collect()
             }
         };
+        open.met_now = false;
         if open.ended && open.attempt.is_none() {
             self.open.remove(task);
         }
@@ -185,6 +196,13 @@ fn speaks(event: &Event) -> bool {
 }
 
 impl Open {
+    fn begin_again(&mut self) {
+        self.steps.clear();
+        self.attempt = None;
+        self.attempts = 0;
+        self.ended = false;
+    }
+
     /// What a step's event says, and the span of the call that it ended.
     fn step(
         &mut self,
@@ -194,6 +212,9 @@ impl Open {
         scope: &InstrumentationScope,
     ) -> Option<SpanData> {
         if let Some((n, step)) = Step::intended(event, at.time) {
+            if self.steps.len() >= MAX_STEPS {
+                self.steps.retain(|_, step| step.is_under_way());
+            }
             self.steps.insert(n, step);
             return None;
         }
@@ -215,6 +236,7 @@ impl Open {
             agent: &self.agent,
             session: if self.ambient { "" } else { &self.session },
             seq: at.seq,
+            ahead: self.met_now,
             parent: &parent,
         };
         let step = self.steps.get_mut(&n)?;
@@ -227,9 +249,15 @@ impl Open {
                 step.held();
                 None
             }
-            Event::StepRepeated { attempt, .. } => step.again(*attempt, at.time, &around),
+            Event::StepRepeated {
+                attempt, doubtful, ..
+            } => step.again((*attempt, *doubtful), at.time, &around),
             _ => step.ended(at.time, &ended?.1, &around),
         };
+        // A failed step may be sent again, a finished one won't.
+        if matches!(event, Event::StepFinished { .. }) {
+            self.steps.remove(&n);
+        }
         if !around.trace.sampled {
             return None;
         }
@@ -284,6 +312,7 @@ impl Open {
             agent: &self.agent,
             session: &self.session,
             seq: at.seq,
+            ahead: self.met_now,
             parent: &parent,
         };
         let mut spans: Vec<_> = self
@@ -296,10 +325,8 @@ impl Open {
         let draft = match self.retried {
             None => Draft::new(&self.trace, task_span(&self.id), &name, self.created)
                 .below(self.trace.parent.clone()),
-            Some(retried) => {
-                Draft::new(&self.trace, retry_span(&self.id, at.seq), &name, retried)
-                    .below(self.trace.context(task_span(&self.id), false))
-            }
+            Some(retried) => Draft::new(&self.trace, retry_span(&self.id, at.seq), &name, retried)
+                .below(self.trace.context(task_span(&self.id), false)),
         };
         let draft = draft
             .text(names::OPERATION, names::INVOKE_AGENT)

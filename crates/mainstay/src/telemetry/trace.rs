@@ -32,8 +32,7 @@ impl Trace {
         let parent = parent.unwrap_or(SpanContext::NONE);
         let around = opentelemetry::Context::new().with_remote_span_context(parent.clone());
         let around = parent.is_valid().then_some(&around);
-        let asked =
-            sampler.should_sample(around, id, INVOKE_AGENT, &SpanKind::Internal, &[], &[]);
+        let asked = sampler.should_sample(around, id, INVOKE_AGENT, &SpanKind::Internal, &[], &[]);
         Self {
             id,
             parent,
@@ -131,12 +130,24 @@ mod tests {
         check(PARENT, Some(true));
         check(&PARENT.replace("-01", "-00"), Some(false));
         check(&PARENT.replacen("00", "cc", 1), Some(true));
-        check(&format!("{}-later", PARENT.replacen("00", "01", 1)), Some(true));
+        check(
+            &format!("{}-later", PARENT.replacen("00", "01", 1)),
+            Some(true),
+        );
         check(&format!("{PARENT}-more"), None);
         check(&PARENT.replacen("00", "ff", 1), None);
-        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
-        check("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", None);
-        check("00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None);
+        check(
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            None,
+        );
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            None,
+        );
+        check(
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            None,
+        );
         check("00-é", None);
         check("", None);
     }

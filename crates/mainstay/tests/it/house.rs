@@ -15,6 +15,7 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub struct House {
     dir: tempfile::TempDir,
     keeper: Option<Child>,
+    environment: Vec<(String, String)>,
     pub link: String,
 }
 
@@ -57,6 +58,7 @@ impl House {
         Self {
             dir,
             keeper: None,
+            environment: Vec::new(),
             link: String::new(),
         }
     }
@@ -74,6 +76,11 @@ impl House {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Every command of this house has this variable.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// The binary, in this house and nowhere else.
@@ -94,7 +101,8 @@ impl House {
         }
         command
             .env("HOME", self.dir.path())
-            .env("MAINSTAY_STATE", self.state());
+            .env("MAINSTAY_STATE", self.state())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -13,3 +13,4 @@ mod fleet;
 mod house;
 mod mistake;
 mod person;
+mod traces;
