@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -123,11 +124,16 @@ fn keep(body: &[u8], key: Option<String>, got: &mut Got) {
 }
 
 fn house(endpoint: &str, delay_ms: u32) -> House {
-    let mut house = House::new();
+    let house = House::new();
     let script = format!("rules:\n  - answer: {{text: \"secret\", delayMs: {delay_ms}}}\n");
     house.write("fleet/code/four.py", PROGRAM);
     house.write("fleet/script.yaml", &script);
     house.write("fleet/fleet.yaml", MANIFEST);
+    let fleet = house.path("fleet");
+    up(house, &fleet, endpoint)
+}
+
+fn up(mut house: House, fleet: &Path, endpoint: &str) -> House {
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=k1"),
@@ -137,8 +143,7 @@ fn house(endpoint: &str, delay_ms: u32) -> House {
     ] {
         house.set(name, value);
     }
-    let fleet = house.path("fleet");
-    house.up(&[&fleet]);
+    house.up(&[fleet]);
     house
 }
 
@@ -237,4 +242,61 @@ fn a_collector_that_is_away_costs_nothing_but_its_spans() {
     });
     house.run(&["run", "four", "go"]).expect(0);
     house.stop();
+}
+
+#[test]
+fn an_agent_and_the_one_it_calls_stand_in_the_trace_of_their_client() {
+    let collector = Collector::start();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/handoff");
+    let house = up(House::new(), &example, &collector.endpoint);
+    submit(&house, "editor", CLIENT);
+    wait_for("the task's span", || {
+        (collector.count("invoke_agent editor") == 1).then_some(())
+    });
+    let spans = collector.spans();
+    let id = |name: &str| {
+        let mut named = spans.iter().filter(|span| span.name == name);
+        let span = named.next().unwrap_or_else(|| panic!("{name}: {spans:#?}"));
+        (hex(&span.span_id), hex(&span.parent_span_id))
+    };
+    let (editor, client) = id("invoke_agent editor");
+    assert_eq!(client, &CLIENT[36..52]);
+    let (tool, attempt) = id("execute_tool ask_writer");
+    let attempts: Vec<_> = spans
+        .iter()
+        .filter(|span| hex(&span.span_id) == attempt)
+        .map(|span| hex(&span.parent_span_id))
+        .collect();
+    assert_eq!(attempts, [editor]);
+    let (_, above_writer) = id("invoke_agent writer");
+    assert_eq!(above_writer, tool);
+    assert!(
+        spans
+            .iter()
+            .all(|span| hex(&span.trace_id) == CLIENT[3..35])
+    );
+}
+
+const CLIENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A client of its own, since the command line sends no trace.
+fn submit(house: &House, agent: &str, traceparent: &str) {
+    let address = house.link.split_once("://").unwrap().1;
+    let (address, _) = address.split_once('/').unwrap();
+    let token = house.run(&["token"]).expect(0).out;
+    let body = r#"{"input": "Rain"}"#;
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "POST /api/v1/agents/{agent}/tasks HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ntraceparent: {traceparent}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        token.trim(),
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
 }
