@@ -35,10 +35,12 @@ pub struct Facts<'a> {
     pub check_expression: &'a dyn Fn(&str) -> Result<(), String>,
     /// Whether a value is a JSON Schema.
     pub check_schema: &'a dyn Fn(&serde_json::Value) -> Result<(), String>,
+    /// Whether a text is a transcript that type script can play.
+    pub check_script: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
 impl<'a> Facts<'a> {
-    /// With the two that every fleet needs. Expressions and schemas are then taken as they are.
+    /// With the two that every fleet needs. Expressions, schemas and scripts are then taken as they are.
     pub fn new(
         model: &'a dyn Fn(&str, &str) -> Option<ModelFacts>,
         read: &'a dyn Fn(&Path) -> Result<String, String>,
@@ -48,6 +50,7 @@ impl<'a> Facts<'a> {
             read,
             check_expression: &|_| Ok(()),
             check_schema: &|_| Ok(()),
+            check_script: &|_| Ok(()),
         }
     }
 }

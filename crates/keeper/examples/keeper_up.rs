@@ -57,6 +57,7 @@ fn up(arguments: &[String]) -> ExitCode {
             model: |_, _| None,
             check_expression: |_| Ok(()),
             check_schema: |_| Ok(()),
+            check_script: |_| Ok(()),
         },
         on_ready: Box::new(|ready| {
             println!("ready {} {}", ready.address, ready.isolation);

@@ -17,6 +17,7 @@ pub struct Knowledge {
     pub model: fn(&str, &str) -> Option<ModelFacts>,
     pub check_expression: fn(&str) -> Result<(), String>,
     pub check_schema: fn(&Value) -> Result<(), String>,
+    pub check_script: fn(&str) -> Result<(), String>,
 }
 
 /// An object's kind, workspace and name.
@@ -116,6 +117,7 @@ pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result
         read: &|path| read(path),
         check_expression: &knowledge.check_expression,
         check_schema: &knowledge.check_schema,
+        check_script: &knowledge.check_script,
     };
     let resolved = api::resolve(&documents, &facts)?;
     let objects = resolved

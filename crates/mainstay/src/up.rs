@@ -101,6 +101,7 @@ pub fn knowledge() -> Knowledge {
         model: facts_of,
         check_expression: gateway::check_expression,
         check_schema: gateway::check_schema,
+        check_script: gateway::script::check,
     }
 }
 

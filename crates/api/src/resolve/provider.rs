@@ -117,15 +117,15 @@ impl Resolver<'_> {
             }
             (Some(script), ProviderKind::Script) => {
                 let path = beside(object, &script.file);
-                let read = (self.facts.read)(Path::new(&path));
-                read.map_err(|reason| {
-                    self.problem(
-                        object,
-                        "spec.script.file",
-                        format!("{} can't be read: {reason}", quoted(&path)),
-                    );
-                })
-                .ok()
+                let problem = match (self.facts.read)(Path::new(&path)) {
+                    Ok(text) => match (self.facts.check_script)(&text) {
+                        Ok(()) => return Some(text),
+                        Err(reason) => format!("{} is no transcript: {reason}", quoted(&path)),
+                    },
+                    Err(reason) => format!("{} can't be read: {reason}", quoted(&path)),
+                };
+                self.problem(object, "spec.script.file", problem);
+                None
             }
             (None, _) => None,
         }

@@ -43,6 +43,7 @@ fn resolve_documents(documents: &[Document]) -> Result<Resolved, Problems> {
     };
     let read = |path: &Path| match path.to_str() {
         Some("transcript.yaml" | "fleets/transcript.yaml") => Ok("rules: []".to_owned()),
+        Some("wrong.yaml") => Ok("rulez: []".to_owned()),
         _ => Err("no such file".to_owned()),
     };
     let mut facts = Facts::new(&model, &read);
@@ -59,6 +60,14 @@ fn resolve_documents(documents: &[Document]) -> Result<Resolved, Problems> {
         _ => Ok(()),
     };
     facts.check_schema = &schema;
+    let script = |text: &str| {
+        if text.contains("rules") {
+            Ok(())
+        } else {
+            Err("line 1: `rulez` is no field".to_owned())
+        }
+    };
+    facts.check_script = &script;
     api::resolve(documents, &facts)
 }
 

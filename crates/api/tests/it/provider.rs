@@ -269,3 +269,18 @@ spec:
       hint: write `models: [{name: half, price: {input: …, output: …}}]` in Provider `anthropic`, or bound `tokens` instead
     "#);
 }
+
+#[test]
+fn a_transcript_that_cannot_be_played_is_refused() {
+    let set = r#"
+apiVersion: mainstay.dev/v1alpha1
+kind: Provider
+metadata: {name: script}
+spec: {script: {file: wrong.yaml}}
+"#;
+    assert_snapshot!(check(set), @r"
+    fleet.yaml:4:23: `wrong.yaml` is no transcript: line 1: `rulez` is no field
+      4 | spec: {script: {file: wrong.yaml}}
+        |                       ^^^^^^^^^^
+    ");
+}
