@@ -26,6 +26,9 @@ pub(crate) fn measure(report: &mut Report) {
         of(&read("/proc/meminfo"), "MemTotal"),
         read("/proc/sys/kernel/osrelease").trim()
     ));
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or("unknown");
+    report.line(format!("Load average when the measurements began: {load}."));
     report.line("");
     report.line("| flush of 4 KiB (write + fdatasync) | n | p50 ms | p99 ms |");
     report.line("|---|---|---|---|");
