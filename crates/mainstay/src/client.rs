@@ -155,6 +155,15 @@ impl Client {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<reqwest::Response, CallError> {
+        if path.starts_with("/control/") && self.socket().is_none() {
+            let failure = Failure::new(
+                Exit::NotAllowed,
+                format!("{} does this for its own machine only", self.name()),
+            );
+            return Err(CallError::Refused(failure.with_hint(
+                "call it there, without MAINSTAY_URL: the state's socket knows who you are",
+            )));
+        }
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -234,6 +243,9 @@ impl Client {
                     state.display()
                 )
             }
+            (Address::Url { .. }, _) if is_distrust(&error) => {
+                "copy `system/tls/certificate.pem` of the hub's state here and name it in MAINSTAY_CA".to_owned()
+            }
             (Address::Url { .. }, _) => "check MAINSTAY_URL or the context".to_owned(),
         };
         let failure = failure.because(error.without_url()).with_hint(hint);
@@ -258,6 +270,18 @@ fn denied(error: &reqwest::Error) -> bool {
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             return io.kind() == std::io::ErrorKind::PermissionDenied;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// Whether the hub's certificate is the trouble.
+fn is_distrust(error: &reqwest::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = source {
+        if cause.to_string().contains("invalid peer certificate") {
+            return true;
         }
         source = cause.source();
     }

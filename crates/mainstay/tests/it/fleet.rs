@@ -375,6 +375,10 @@ fn a_client_elsewhere_needs_the_address_and_the_token() {
     };
     let done = run(Some(&token), &["run", "ten", "go"]);
     assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), expected());
+    let described = run(Some(&token), &["describe", "agent", "ten"]);
+    assert_eq!(described.status.code(), Some(0), "{described:?}");
+    let local = run(Some(&token), &["secret", "list"]);
+    assert_eq!(local.status.code(), Some(5), "{local:?}");
     for wrong in [None, Some("mst_wrong")] {
         let refused = run(wrong, &["run", "ten", "go"]);
         assert_eq!(refused.status.code(), Some(5));
