@@ -5,6 +5,8 @@
 //! answer is repeated, never the effect. Pure: who asks, what connections live and what time it
 //! is come in as arguments.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::StepMark;
@@ -130,7 +132,7 @@ pub struct Step {
     pub state: StepState,
     /// The attempt that first asked for it.
     pub attempt: u32,
-    /// The attempt under which it was last sent.
+    /// The attempt under which it was last sent; 0 when it never was.
     pub sent_in: u32,
     /// The hub incarnation that sent it last.
     pub incarnation: u64,
@@ -278,17 +280,18 @@ fn retriable(steps: &[Step], failed: &Step) -> bool {
 /// tool steps it proposed are used, and every step delivered before that step's intent is passed.
 #[must_use]
 pub fn implied_marks(steps: &[Step], attempt: u32, answers: &[Digest]) -> Vec<StepMark> {
+    let answers: HashSet<&Digest> = answers.iter().collect();
+    let contained = |step: &Step| step.marks.iter().any(|mark| answers.contains(mark));
     let mut newest = None;
     let mut changed: Vec<StepMark> = Vec::new();
     for step in steps
         .iter()
         .filter(|step| step.state == StepState::Finished)
     {
-        let own = step.marks.iter().any(|mark| answers.contains(mark));
+        let own = contained(step);
         let proposed = step.proposed_by.is_some_and(|n| {
-            steps
-                .iter()
-                .any(|model| model.n == n && model.marks.iter().any(|mark| answers.contains(mark)))
+            let model = (n as usize).checked_sub(1).and_then(|at| steps.get(at));
+            model.is_some_and(contained)
         });
         if own {
             newest = newest.max(Some(step.n));
@@ -305,12 +308,13 @@ pub fn implied_marks(steps: &[Step], attempt: u32, answers: &[Digest]) -> Vec<St
         }
     }
     let Some(newest) = newest else { return changed };
+    let known: HashSet<u32> = changed.iter().map(|mark| mark.n).collect();
     for step in steps
         .iter()
         .filter(|step| step.n < newest && step.ever_delivered)
     {
         let mark = step.mark_in(attempt);
-        if !mark.used && !mark.passed && !changed.iter().any(|known| known.n == step.n) {
+        if !mark.used && !mark.passed && !known.contains(&step.n) {
             changed.push(StepMark {
                 passed: true,
                 ..mark
@@ -346,6 +350,9 @@ pub fn proposer(steps: &[Step], key: Digest) -> Option<u32> {
                 .iter()
                 .filter(|proposal| **proposal == key)
                 .count();
+            if proposed == 0 {
+                return false;
+            }
             let linked = steps
                 .iter()
                 .filter(|step| step.proposed_by == Some(model.n) && step.key == key)

@@ -394,6 +394,8 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
         Event::StepHeld { n } => {
             if let Some(step) = step_mut(record, *n) {
                 step.state = StepState::Held;
+                // It was never sent, whatever comes.
+                step.sent_in = 0;
             }
         }
         Event::StepsMarked { attempt, marks } => {

@@ -1,6 +1,7 @@
 //! Effects of decisions, performed in order after the commit that holds them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contract::keeper::ToKeeper;
 use contract::shim::{Attempt, ToShim};
@@ -8,6 +9,9 @@ use contract::shim::{Attempt, ToShim};
 use crate::keys::Claim;
 use crate::shared::{Shared, lock};
 use crate::{Hub, input};
+
+/// How long after a failure to read an attempt's input it is read again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One effect.
 #[derive(Debug)]
@@ -71,7 +75,12 @@ impl Hub {
                 let first = self.attempt_message(&task, attempt).await;
                 let next = self.attempt_message(&task, attempt + 1).await;
                 let (Some(first), Some(next)) = (first, next) else {
-                    return;
+                    return self.again_later(Action::Assign {
+                        task,
+                        instance,
+                        attempt,
+                        generation,
+                    });
                 };
                 let message = ToShim::Assign {
                     task,
@@ -109,6 +118,26 @@ impl Hub {
                 let _ = self.shared.keeper.send(message);
             }
         }
+    }
+
+    /// What an attempt needs couldn't be read: a task that is still held must not wait for ever.
+    pub(crate) fn again_later(&self, action: Action) {
+        let (Action::Assign { task, attempt, .. } | Action::Call { task, attempt, .. }) = &action
+        else {
+            return;
+        };
+        let (hub, task, attempt) = (self.clone(), task.clone(), *attempt);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "it ends by itself, and is void once the hub stops"
+        )]
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            let held = hub.writer.run(move |tx| tx.holds(&task, attempt)).await;
+            if held.unwrap_or(false) {
+                send(&hub.shared, action);
+            }
+        });
     }
 
     pub(crate) fn to_shim(&self, instance: &str, message: ToShim) {

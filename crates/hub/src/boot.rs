@@ -113,6 +113,7 @@ pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, Hu
         incarnation: incarnation + 1,
         tasks,
         queues: BTreeMap::new(),
+        sessions: HashMap::new(),
         leases: HashMap::new(),
         instances: BTreeMap::new(),
         stopped,

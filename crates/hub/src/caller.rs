@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::fleet::{Agent, Fleet};
+use mainstay_core::task::Task;
 
 use crate::keys::{Claim, TaskKey};
-use crate::shared::{ServiceIdentity, read, write};
+use crate::shared::{ServiceIdentity, Shared, read, write};
 use crate::tx::Tx;
 use crate::{Code, Hub, HubError, Refusal};
 
@@ -52,6 +53,18 @@ impl Caller {
             .get(&self.agent.name)
             .unwrap_or(&self.agent)
     }
+}
+
+/// The task is held as it was when its caller was published: nothing to do for most events.
+pub(crate) fn is_published(shared: &Shared, task: &Task) -> bool {
+    let Some(lease) = &task.lease else {
+        return false;
+    };
+    !task.state.is_terminal()
+        && !task.state.is_parked()
+        && read(&shared.callers)
+            .get(&task.id)
+            .is_some_and(|known| known.attempt == lease.attempt && known.instance == lease.instance)
 }
 
 /// Publishes or withdraws the caller of a task after an event.
@@ -177,9 +190,9 @@ impl Hub {
                 format!("this process of {instance} was replaced by a newer one"),
             )
         })?;
-        if let Some(task) = identity.task {
+        if let Some(task) = &identity.task {
             let callers = read(&self.shared.callers);
-            if let Some(caller) = callers.get(&task) {
+            if let Some(caller) = callers.get(task) {
                 let today = Arc::clone(&read(&self.shared.today));
                 return Ok(Caller {
                     today,
@@ -187,29 +200,33 @@ impl Hub {
                 });
             }
         }
-        self.ambient(instance, &identity.agent, incarnation).await
+        self.ambient(instance, identity, incarnation).await
     }
 
     /// The instance's ambient task of this incarnation.
     async fn ambient(
         &self,
         instance: &str,
-        agent: &str,
+        identity: ServiceIdentity,
         incarnation: u32,
     ) -> Result<Caller, Refusal> {
-        let parts: [&[u8]; 3] = [b"ambient", instance.as_bytes(), &incarnation.to_be_bytes()];
-        let id = self.shared.keys.derived_id(&parts);
-        let known = read(&self.shared.callers).get(&id).cloned();
-        if let Some(caller) = known {
-            return Ok(caller);
+        let caller = |id: &str| read(&self.shared.callers).get(id).cloned();
+        if let Some(caller) = identity.ambient.as_deref().and_then(caller) {
+            return Ok(self.with_today(caller));
         }
-        let (instance, agent, task) = (instance.to_owned(), agent.to_owned(), id.clone());
-        self.writer
-            .run(move |tx| tx.ambient_begin(&task, &instance, &agent))
+        let (instance, agent) = (instance.to_owned(), identity.agent);
+        let id = self
+            .writer
+            .run(move |tx| tx.ambient_begin(&instance, &agent, incarnation))
             .await??;
-        let known = read(&self.shared.callers).get(&id).cloned();
-        known
+        caller(&id)
+            .map(|caller| self.with_today(caller))
             .ok_or_else(|| HubError::new(Code::Unavailable, "the ambient task could not be opened"))
+    }
+
+    fn with_today(&self, caller: Caller) -> Caller {
+        let today = Arc::clone(&read(&self.shared.today));
+        Caller { today, ..caller }
     }
 }
 
@@ -221,6 +238,9 @@ fn newest(
     let identity = services.get_mut(instance)?;
     if incarnation < identity.incarnation {
         return None;
+    }
+    if incarnation > identity.incarnation {
+        identity.ambient = None;
     }
     identity.incarnation = incarnation;
     Some(identity.clone())

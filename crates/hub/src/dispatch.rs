@@ -3,6 +3,8 @@
 //! All of it runs on the writer's thread. Decisions about exits come from `core::restart`; this
 //! file turns them into events and actions.
 
+use std::time::Duration;
+
 use api::fleet::Runtime;
 use contract::shim::Exit as ShimExit;
 use mainstay_core::event::Event;
@@ -11,12 +13,15 @@ use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::{Exit, Reason, TaskState};
 
 use crate::action::Action;
+use crate::shared::write;
 use crate::state::InstanceState;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
 
 /// Attempts that a failing provider may cut off in a row.
 const PROVIDER_CUTS: u32 = 5;
+/// How long after its grace the news of a tree's end may take.
+const END_NEWS: Duration = Duration::from_secs(10);
 
 /// An answer of a process.
 pub(crate) struct Answer {
@@ -72,10 +77,10 @@ impl Tx<'_> {
             .iter()
             .map(|(_, id)| id)
             .find(|id| {
-                self.state
-                    .tasks
-                    .get(*id)
-                    .is_some_and(|open| !self.state.session_is_busy(&open.record))
+                let open = self.state.tasks.get(*id);
+                open.is_some_and(|open| {
+                    !self.state.session_is_busy(&open.record) && !self.state.is_ending(id)
+                })
             })
             .cloned()
     }
@@ -112,7 +117,14 @@ impl Tx<'_> {
         });
     }
 
+    /// Is the task there and not ended?
+    pub(crate) fn is_open_task(&self, id: &str) -> bool {
+        let open = self.state.tasks.get(id);
+        open.is_some_and(|open| !open.record.task.state.is_terminal())
+    }
+
     fn start_attempt(&mut self, id: &str, attempt: u32, instance: &str, generation: u64) {
+        self.local_steps_unknown(id);
         self.emit(
             id,
             "hub",
@@ -158,6 +170,7 @@ impl Tx<'_> {
     /// Parks a task: its process ends, its lease returns, nothing is counted.
     pub(crate) fn park(&mut self, id: &str, reason: Reason, step: Option<u32>, message: String) {
         self.end_process(id);
+        self.dispatch_later();
         self.emit(
             id,
             "hub",
@@ -187,7 +200,7 @@ impl Tx<'_> {
         };
         let agent = self.state.agent(&open.record.task.agent);
         let grace_ms = agent.map_or(5_000, |agent| agent.grace_ms);
-        let shared_token = agent.is_some_and(|agent| agent.concurrency > 1);
+        let own_tokens = agent.is_some_and(|agent| agent.concurrency > 1);
         let is_service = self
             .state
             .instances
@@ -196,21 +209,70 @@ impl Tx<'_> {
         let task = id.to_owned();
         if is_service {
             self.after(Action::Revoke { task });
-            if !shared_token {
-                // Its process speaks with one token for all its tasks: the next task must not be
-                // answered for by what still works on this one.
-                let message = contract::shim::ToShim::RestartService { grace_ms };
-                self.after(Action::Shim {
-                    instance: lease.instance,
-                    message,
-                });
+            if !own_tokens {
+                self.replace_service(&lease.instance, grace_ms);
             }
         } else {
-            self.after(Action::EndTask {
-                task,
-                instance: lease.instance,
-                grace_ms,
-            });
+            self.end_tree(&task, &lease.instance, grace_ms);
+        }
+    }
+
+    /// A service's process that speaks with one token for all its tasks is replaced: the next task
+    /// must not be answered for by what still works on this one. Its token is void from here on.
+    pub(crate) fn replace_service(&mut self, instance: &str, grace_ms: u64) {
+        if let Some(identity) = write(&self.shared.services).get_mut(instance) {
+            identity.incarnation += 1;
+            identity.task = None;
+        }
+        if let Some(state) = self.instance_mut(instance) {
+            state.attached = false;
+            if let Some(service) = &mut state.service {
+                service.ready = false;
+            }
+        }
+        self.after(Action::Shim {
+            instance: instance.to_owned(),
+            message: contract::shim::ToShim::RestartService { grace_ms },
+        });
+    }
+
+    /// Has a shim end what it runs of a task that it no longer holds. Until the shim says that the
+    /// tree has ended, nobody gets the task and the instance gets no other.
+    pub(crate) fn end_tree(&mut self, task: &str, instance: &str, grace_ms: u64) {
+        if let Some(state) = self.instance_mut(instance)
+            && state.linked
+        {
+            let until = tokio::time::Instant::now() + Duration::from_millis(grace_ms) + END_NEWS;
+            state.ending.insert(task.to_owned(), until);
+        }
+        self.after(Action::EndTask {
+            task: task.to_owned(),
+            instance: instance.to_owned(),
+            grace_ms,
+        });
+    }
+
+    /// The tree has ended: the task and the instance are free.
+    pub(crate) fn tree_ended(&mut self, task: &str, instance: &str) {
+        if let Some(state) = self.instance_mut(instance)
+            && state.ending.remove(task).is_some()
+        {
+            self.dispatch();
+        }
+    }
+
+    /// A shim that never said that a tree has ended doesn't hold its task for ever: the fence does
+    /// without it.
+    pub(crate) fn give_up_endings(&mut self) {
+        let now = tokio::time::Instant::now();
+        let mut freed = false;
+        for state in self.state.instances.values_mut() {
+            let before = state.ending.len();
+            state.ending.retain(|_, until| *until > now);
+            freed |= state.ending.len() < before;
+        }
+        if freed {
+            self.dispatch();
         }
     }
 
@@ -225,7 +287,6 @@ impl Tx<'_> {
         if attempt == lease.attempt + 1
             && let Some(generation) = generation
         {
-            self.local_steps_unknown(id);
             self.start_attempt(id, attempt, &instance, generation);
             self.after(Action::Prepare {
                 task: id.to_owned(),
@@ -334,6 +395,7 @@ impl Tx<'_> {
             _ => {}
         }
         if let Some(refused) = refused {
+            self.end_process_of_instance(id);
             return self.fail(id, &refused.code, refused.message);
         }
         if class.counted() && self.give_up(id, class, reason) {

@@ -77,35 +77,40 @@ async fn receive(
     message: FromShim,
     outgoing: &mpsc::UnboundedSender<ToShim>,
 ) -> std::io::Result<()> {
-    let record = match &message {
-        FromShim::Record { record, .. } => Some(*record),
+    let (mut record, mut greeted) = (None, None);
+    match &message {
+        FromShim::Record { record: number, .. } => record = Some(*number),
         FromShim::Hello {
             versions, running, ..
         } => {
             if Versions::OURS.agree(*versions).is_none() {
                 return Err(std::io::Error::other("shim speaks no version of ours"));
             }
-            resync_later(hub, name, running.clone());
-            None
+            greeted = Some(running.clone());
         }
-        _ => None,
-    };
+        _ => {}
+    }
     let owned = name.to_owned();
-    hub.writer
+    let held = hub
+        .writer
         .run(move |tx| fact::apply(tx, &owned, message))
         .await
         .map_err(std::io::Error::other)?;
+    if let Some(running) = greeted {
+        resync_later(hub, name, running, held);
+    }
     if let Some(record) = record {
         let _ = outgoing.send(ToShim::Acknowledge { record });
     }
     Ok(())
 }
 
-fn resync_later(hub: &Hub, name: &str, running: Vec<Running>) {
+fn resync_later(hub: &Hub, name: &str, running: Vec<Running>, held: Vec<fact::Held>) {
     let (hub, name) = (hub.clone(), name.to_owned());
     tokio::task::spawn(async move {
         tokio::time::sleep(SETTLE).await;
-        let _ = hub.writer.run(move |tx| tx.resync(&name, &running)).await;
+        let job = move |tx: &mut crate::tx::Tx<'_>| tx.resync(&name, &running, held);
+        let _ = hub.writer.run(job).await;
     });
 }
 

@@ -49,16 +49,23 @@ impl Hub {
             payloads = found.len(),
             "payloads are erased: the workspace's retention says so"
         );
-        self.writer.run(move |tx| tx.erase(found)).await
+        self.writer
+            .run(move |tx| {
+                // Since they were found a person may have tried one of the tasks again.
+                let ended = found.into_iter().filter(|(task, _)| !tx.is_open_task(task));
+                let ended = ended.map(|(_, erasure)| erasure).collect();
+                tx.erase(ended);
+            })
+            .await
     }
 }
 
-/// Payloads to erase, oldest first.
+/// Payloads to erase with their tasks, oldest first.
 fn plan(
     reader: &store::Reader,
     oldest_kept_ms: Option<i64>,
     max_bytes: Option<u64>,
-) -> Result<Vec<Erasure>, store::StoreError> {
+) -> Result<Vec<(String, Erasure)>, store::StoreError> {
     let mut excess = match max_bytes {
         Some(max) => reader.payload_bytes()?.saturating_sub(max),
         None => 0,
@@ -77,10 +84,11 @@ fn plan(
             }
             if has_ended(reader, &payload.subject)? {
                 excess = excess.saturating_sub(payload.bytes);
-                erasures.push(Erasure {
+                let erasure = Erasure {
                     seq: payload.seq,
                     name: payload.name.clone(),
-                });
+                };
+                erasures.push((payload.subject.clone(), erasure));
             }
         }
         // An entry's payloads that the page cut off come with the next call.

@@ -146,7 +146,7 @@ impl AttemptHandle {
     }
 
     async fn end(&self, job: impl FnOnce(&mut crate::tx::Tx<'_>) + Send + 'static) {
-        lock(&self.hub.shared.calls).remove(&self.task);
+        self.hub.forget_call(&self.task, self.number);
         let _ = self.hub.writer.run(job).await;
     }
 }
@@ -177,7 +177,7 @@ impl Drop for AttemptHandle {
 async fn lose(hub: Hub, task: String, number: u32, instance: String, message: String) {
     let up = process_is_up(&hub, &instance).await;
     // Only now: until the attempt has ended nobody else may call for it.
-    lock(&hub.shared.calls).remove(&task);
+    hub.forget_call(&task, number);
     let _ = hub
         .writer
         .run(move |tx| {
@@ -267,7 +267,10 @@ impl crate::tx::Tx<'_> {
 impl Hub {
     /// Calls the service for a leased task.
     pub(crate) async fn call_service(&self, task: &str, instance: &str, attempt: u32) {
-        if lock(&self.shared.calls).contains_key(task) {
+        if lock(&self.shared.calls)
+            .get(task)
+            .is_some_and(|(known, _)| *known >= attempt)
+        {
             return;
         }
         let token = self.shared.keys.token(&Claim::Attempt {
@@ -278,7 +281,11 @@ impl Hub {
             Ok(work) => work,
             Err(error) => {
                 tracing::warn!(task, %error, "failed to read what a service is to be asked");
-                return;
+                return self.again_later(crate::action::Action::Call {
+                    task: task.to_owned(),
+                    instance: instance.to_owned(),
+                    attempt,
+                });
             }
         };
         let Runtime::Service { protocol, .. } = work.agent.runtime.clone() else {
@@ -299,7 +306,7 @@ impl Hub {
             .flatten()
             .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (revoke, revoked) = watch::channel(false);
-        lock(&self.shared.calls).insert(task.to_owned(), revoke);
+        lock(&self.shared.calls).insert(task.to_owned(), (attempt, revoke));
         let attempt = AttemptHandle {
             hub: self.clone(),
             task: task.to_owned(),
@@ -322,15 +329,23 @@ impl Hub {
 
     /// Ends a task's call, if one is made.
     pub(crate) fn revoke_call(&self, task: &str) {
-        if let Some(revoke) = lock(&self.shared.calls).remove(task) {
+        if let Some((_, revoke)) = lock(&self.shared.calls).remove(task) {
             let _ = revoke.send(true);
+        }
+    }
+
+    /// The call of this attempt has ended; a newer attempt's is not touched.
+    fn forget_call(&self, task: &str, attempt: u32) {
+        let mut calls = lock(&self.shared.calls);
+        if calls.get(task).is_some_and(|(known, _)| *known == attempt) {
+            calls.remove(task);
         }
     }
 
     /// An `attach` service dialed in or went away: that is its readiness.
     pub fn service_attached(&self, caller: &Caller, attached: bool) {
         let name = caller.instance.clone();
-        self.writer.post(move |tx| {
+        self.writer.post_all(move |tx| {
             if let Some(state) = tx.instance_mut(&name) {
                 state.attached = attached;
             }

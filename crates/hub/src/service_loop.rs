@@ -364,6 +364,14 @@ impl Tx<'_> {
         hash: String,
         mut fleet: Fleet,
     ) -> Result<(), Vec<String>> {
+        let ours = self.shared.workspace_dir.file_name().unwrap_or_default();
+        if ours != fleet.workspace.as_str() {
+            return Err(vec![format!(
+                "this state is of workspace {}, and the manifests are of {}: run them with a --state of their own",
+                ours.display(),
+                fleet.workspace
+            )]);
+        }
         self.prompts(&mut fleet)?;
         let current = GenerationRef { number, hash };
         let body = projection::encode(&current);
@@ -411,9 +419,12 @@ impl Tx<'_> {
                     if state.instance.shim_pid != instance.shim_pid {
                         state.linked = false;
                         state.service = None;
+                        state.attached = false;
+                        state.ending.clear();
+                        // Counted from now: the new shim may never come to speak.
+                        state.gone_since = Some(tokio::time::Instant::now());
                     }
                     state.instance = instance;
-                    state.gone_since = None;
                 }
                 None => {
                     let name = instance.name.clone();
@@ -430,6 +441,7 @@ impl Tx<'_> {
             .collect();
         for name in gone {
             self.state.instances.remove(&name);
+            self.close_ambient(&name);
             self.instance_lost(&name);
         }
     }
@@ -445,7 +457,9 @@ impl Tx<'_> {
             .instances
             .values()
             .filter(|state| {
+                let leased = self.state.leases.get(&state.instance.name);
                 !state.linked
+                    && leased.is_some_and(|leased| !leased.is_empty())
                     && state
                         .gone_since
                         .is_some_and(|since| since.elapsed() > REATTACH)
@@ -459,6 +473,8 @@ impl Tx<'_> {
         for name in away.into_iter().chain(orphaned) {
             self.instance_lost(&name);
         }
+        self.close_ambient_of_none();
+        self.give_up_endings();
     }
 
     /// Nothing is accepted after this job. What agents were given is known to the next hub.
@@ -478,6 +494,7 @@ fn new_instance(instance: Instance) -> InstanceState {
         restarts: 0,
         last_exit: None,
         ended_ms: None,
-        gone_since: None,
+        gone_since: Some(tokio::time::Instant::now()),
+        ending: std::collections::BTreeMap::new(),
     }
 }

@@ -42,11 +42,11 @@ pub(crate) struct Shared {
     pub(crate) links: Mutex<HashMap<String, mpsc::UnboundedSender<ToShim>>>,
     pub(crate) keeper: mpsc::UnboundedSender<ToKeeper>,
     pub(crate) actions: mpsc::UnboundedSender<Action>,
-    /// Calls to services: task to the sender whose drop revokes the call.
-    pub(crate) calls: Mutex<HashMap<String, watch::Sender<bool>>>,
+    /// Calls to services: task to the attempt and the sender whose drop revokes its call.
+    pub(crate) calls: Mutex<HashMap<String, (u32, watch::Sender<bool>)>>,
     pub(crate) service_calls: mpsc::Sender<ServiceCall>,
     /// Answers being made, by task and step.
-    pub(crate) spools: Mutex<HashMap<(String, u32), Arc<Spool>>>,
+    pub(crate) spools: Spools,
     /// Connections that wait for a step in an attempt.
     pub(crate) live: Arc<Live>,
     /// Who waits for a task to end or park.
@@ -64,6 +64,9 @@ pub(crate) struct Shared {
     pub(crate) bridges: RwLock<HashMap<String, PathBuf>>,
 }
 
+/// Answers by task and step.
+pub(crate) type Spools = Mutex<HashMap<(String, u32), Arc<Spool>>>;
+
 /// A service process that may call the gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceIdentity {
@@ -71,6 +74,8 @@ pub(crate) struct ServiceIdentity {
     pub(crate) incarnation: u32,
     /// With concurrency 1: the task it works on now.
     pub(crate) task: Option<String>,
+    /// What it does outside any task, once it did something.
+    pub(crate) ambient: Option<String>,
     pub(crate) concurrency: u32,
 }
 

@@ -9,7 +9,7 @@ use api::fleet::{Agent, Fleet};
 use contract::keeper::{GenerationRef, Instance, InstanceKind};
 use contract::shim::{Exit, ServiceState};
 use mainstay_core::event::StepMark;
-use mainstay_core::step::StepState;
+use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::TaskRecord;
 use tokio::time::Instant;
 
@@ -30,12 +30,12 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Calls of it are being made.
+    /// Calls of it are being made, here and not inside its agent.
     pub(crate) fn has_calls(&self) -> bool {
         self.record
             .steps
             .iter()
-            .any(|step| step.state == StepState::InFlight)
+            .any(|step| step.state == StepState::InFlight && step.kind != StepKind::Local)
     }
 
     /// Waits for an instance.
@@ -62,6 +62,9 @@ pub(crate) struct InstanceState {
     pub(crate) ended_ms: Option<u64>,
     /// When it went away, if it did: an attempt on it is lost after a while.
     pub(crate) gone_since: Option<Instant>,
+    /// Tasks that lost their lease and whose process tree here has yet to end, and until when that
+    /// is waited for: nobody else gets the task, and this instance no other, before.
+    pub(crate) ending: BTreeMap<String, Instant>,
 }
 
 /// Everything the writer owns.
@@ -73,6 +76,8 @@ pub(crate) struct State {
     pub(crate) tasks: HashMap<String, Open>,
     /// Waiting tasks by agent, oldest first.
     pub(crate) queues: BTreeMap<String, BTreeSet<(i64, String)>>,
+    /// Open tasks by session, oldest first.
+    pub(crate) sessions: HashMap<String, BTreeSet<(i64, String)>>,
     /// Leased tasks by instance.
     pub(crate) leases: HashMap<String, BTreeSet<String>>,
     pub(crate) instances: BTreeMap<String, InstanceState>,
@@ -127,13 +132,17 @@ impl State {
     /// The session has another open task before this one: turns follow each other.
     pub(crate) fn session_is_busy(&self, task: &TaskRecord) -> bool {
         let this = (task.task.created_ms, task.task.id.as_str());
-        self.tasks.values().any(|open| {
-            let other = &open.record.task;
-            other.session == task.task.session
-                && !other.ambient
-                && !other.state.is_terminal()
-                && (other.created_ms, other.id.as_str()) < this
-        })
+        let first = self.sessions.get(&task.task.session);
+        first
+            .and_then(BTreeSet::first)
+            .is_some_and(|(created_ms, id)| (*created_ms, id.as_str()) < this)
+    }
+
+    /// The tree of an earlier attempt of this task has yet to end somewhere.
+    pub(crate) fn is_ending(&self, task: &str) -> bool {
+        self.instances
+            .values()
+            .any(|state| state.ending.contains_key(task))
     }
 
     /// Can this instance take one more task now?
@@ -150,7 +159,8 @@ impl State {
             }
             InstanceKind::Mcp => false,
         };
-        up && self.leases.get(name).map_or(0, BTreeSet::len) < concurrency as usize
+        let held = self.leases.get(name).map_or(0, BTreeSet::len) + state.ending.len();
+        up && held < concurrency as usize
     }
 
     /// Ends in good order.

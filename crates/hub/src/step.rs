@@ -17,7 +17,7 @@ use crate::action::Action;
 use crate::answer::{AnswerStream, Delivered, Guard, Spool, TooLarge};
 use crate::caller::Caller;
 use crate::keys::keyed;
-use crate::shared::lock;
+use crate::shared::{Spools, lock};
 use crate::state::Open;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
@@ -132,6 +132,8 @@ pub struct StepRun {
     spool: Arc<Spool>,
     shows_text: bool,
     settled: bool,
+    /// Given to whoever performs it: until then nothing was sent.
+    handed: bool,
 }
 
 impl std::fmt::Debug for StepRun {
@@ -155,13 +157,9 @@ enum Decision {
         broken: bool,
         stream: StreamParts,
     },
-    Run {
-        n: u32,
-        id: String,
-        occasion: Occasion,
-        spool: Arc<Spool>,
-        stream: AnswerStream,
-    },
+    /// Made with the intent: if who asked is gone before the commit, dropping it says that nothing
+    /// was sent.
+    Run(StepRun, AnswerStream),
     Local {
         step: String,
         seq: Option<u64>,
@@ -180,11 +178,18 @@ struct StreamParts {
 /// How long a suspicious live call is held before the task is parked.
 const HOLD: Duration = Duration::from_secs(20);
 const HOLD_STEP: Duration = Duration::from_millis(200);
+/// Bounds of what one step's entries hold.
+const MAX_NAME: usize = 1024;
+const MAX_MESSAGES: usize = 8192;
+const MAX_DIGESTS: usize = 4096;
+/// The status of a call that was not made: its client had closed the request.
+const NOBODY_ASKS: u16 = 499;
 
 impl Hub {
     /// Matches a request against the journal; a new one is journaled with its reservation in the
     /// same transaction. Returns after the commit.
     pub async fn step_begin(&self, caller: &Caller, ask: StepAsk) -> Result<StepTurn, Refusal> {
+        bounded(&ask)?;
         let ask = Arc::new(Keyed::new(caller, ask));
         let until = tokio::time::Instant::now() + HOLD;
         loop {
@@ -197,14 +202,8 @@ impl Hub {
             match decision {
                 Decision::Hold => tokio::time::sleep(HOLD_STEP).await,
                 Decision::Stream(stream) => return Ok(StepTurn::Answer(stream)),
-                Decision::Run {
-                    n,
-                    id,
-                    occasion,
-                    spool,
-                    stream,
-                } => {
-                    let run = self.step_run(caller, &ask.ask, n, id, occasion, spool);
+                Decision::Run(mut run, stream) => {
+                    run.handed = true;
                     return Ok(StepTurn::Run(run, stream));
                 }
                 Decision::Local { step, seq } => return self.local(step, seq).await,
@@ -230,31 +229,6 @@ impl Hub {
                     return Ok(StepTurn::Answer(stream));
                 }
             }
-        }
-    }
-
-    fn step_run(
-        &self,
-        caller: &Caller,
-        ask: &StepAsk,
-        n: u32,
-        id: String,
-        occasion: Occasion,
-        spool: Arc<Spool>,
-    ) -> StepRun {
-        let builtin = matches!(caller.agent.runtime, api::fleet::Runtime::Builtin);
-        StepRun {
-            hub: self.clone(),
-            caller: caller.clone(),
-            n,
-            id,
-            kind: ask.kind,
-            name: ask.name.clone(),
-            occasion,
-            spool,
-            // Only the built-in loop's model text is the answer as it comes.
-            shows_text: builtin && ask.kind == StepKind::Model,
-            settled: false,
         }
     }
 
@@ -322,6 +296,18 @@ impl Hub {
             })
             .await?
     }
+}
+
+/// What an entry can't hold is refused here: past this point nothing may refuse a batch.
+fn bounded(ask: &StepAsk) -> Result<(), Refusal> {
+    let refused = |what: String| Err(HubError::new(Code::TooLarge, what));
+    if ask.name.len() > MAX_NAME {
+        return refused(format!("the name is longer than {MAX_NAME} bytes"));
+    }
+    if ask.request.messages.len() > MAX_MESSAGES {
+        return refused(format!("the request has more than {MAX_MESSAGES} messages"));
+    }
+    Ok(())
 }
 
 /// An ask with its digests.
@@ -423,7 +409,8 @@ fn begin(
     match found {
         Match::Replay(n) => replay(tx, hub, caller, n),
         Match::Join(n) => join(tx, hub, caller, n, ask.ask.kind),
-        Match::Retry(n) | Match::Released(n) => again(tx, hub, caller, n, false),
+        Match::Retry(n) => again(tx, hub, caller, n, false),
+        Match::Released(n) => released(tx, hub, caller, n),
         Match::Unknown(n) => unknown(tx, hub, caller, n),
         Match::Held(n) => {
             let text = question_text(tx, caller, n);
@@ -435,6 +422,11 @@ fn begin(
         }
         Match::New => new_step(tx, hub, caller, ask, last),
     }
+}
+
+/// Only the built-in loop's model text is the answer as it comes.
+fn shows_text(caller: &Caller, kind: StepKind) -> bool {
+    matches!(caller.agent.runtime, api::fleet::Runtime::Builtin) && kind == StepKind::Model
 }
 
 fn replay(tx: &mut Tx<'_>, hub: &Hub, caller: &Caller, n: u32) -> Result<Decision, HubError> {
@@ -500,6 +492,13 @@ fn join(
     )))
 }
 
+/// A person gave leave to send it. Whether a first one arrived is still not known, if there was.
+fn released(tx: &mut Tx<'_>, hub: &Hub, caller: &Caller, n: u32) -> Result<Decision, HubError> {
+    let step = fenced(tx, caller)?.record.step(n);
+    let was_sent = step.is_some_and(|step| step.sent_in > 0);
+    again(tx, hub, caller, n, was_sent)
+}
+
 /// Sends a step again under its id.
 fn again(
     tx: &mut Tx<'_>,
@@ -511,11 +510,15 @@ fn again(
     let step = fenced(tx, caller)?.record.step(n).cloned();
     let step = step.ok_or_else(|| HubError::new(Code::Internal, "the step is gone"))?;
     // A step that was never sent (held, then released) is sent for the first time.
-    let occasion = if step.state == StepState::Released && step.repeated == 0 {
+    let occasion = if step.sent_in == 0 {
         Occasion::First
     } else {
         Occasion::Again
     };
+    if shows_text(caller, step.kind) {
+        // What clients saw of the try before is void.
+        tx.frame(&caller.task, FrameKind::Restart);
+    }
     let event = Event::StepRepeated {
         n,
         attempt: caller.attempt,
@@ -551,22 +554,35 @@ fn run(
     let spool = Spool::new();
     lock(&tx.shared.spools).insert((caller.task.clone(), step.n), Arc::clone(&spool));
     let stream = open_stream(tx, hub, caller, step.n, false, Arc::clone(&spool));
-    Ok(Decision::Run {
+    let run = StepRun {
+        hub: hub.clone(),
+        caller: caller.clone(),
         n: step.n,
         id: step.id.clone(),
+        kind: step.kind,
+        name: step.name.clone(),
         occasion,
         spool,
-        stream,
-    })
+        shows_text: shows_text(caller, step.kind),
+        settled: false,
+        handed: false,
+    };
+    Ok(Decision::Run(run, stream))
 }
 
 /// A call whose outcome nobody knows, by what it does outside.
 fn unknown(tx: &mut Tx<'_>, hub: &Hub, caller: &Caller, n: u32) -> Result<Decision, HubError> {
     let step = fenced(tx, caller)?.record.step(n).cloned();
     let step = step.ok_or_else(|| HubError::new(Code::Internal, "the step is gone"))?;
+    let is_looked_for = lock(&tx.shared.spools).contains_key(&(caller.task.clone(), n));
+    if is_looked_for {
+        // Its outcome is being read back: a second look could end in a second call.
+        return join(tx, hub, caller, n, step.kind);
+    }
     match step.effect {
         Effect::Pure | Effect::Keyed => again(tx, hub, caller, n, true),
-        Effect::Queryable => {
+        // Inside the agent there is nobody to read back from.
+        Effect::Queryable if step.kind != StepKind::Local => {
             tx.mark(
                 &caller.task,
                 caller.attempt,
@@ -578,7 +594,7 @@ fn unknown(tx: &mut Tx<'_>, hub: &Hub, caller: &Caller, n: u32) -> Result<Decisi
             );
             run(tx, hub, caller, &step, Occasion::ReadBack)
         }
-        Effect::Opaque => {
+        Effect::Queryable | Effect::Opaque => {
             park_unknown(tx, &caller.task, &step);
             Err(HubError::new(
                 Code::Parked,
@@ -898,7 +914,6 @@ impl StepRun {
 
     /// Commits the pushed bytes as the step's answer, then releases them.
     pub async fn finish(mut self, settled: Settled) {
-        self.settled = true;
         let (status, content_type) = self
             .spool
             .status()
@@ -915,11 +930,13 @@ impl StepRun {
             marks: settled
                 .marks
                 .iter()
+                .take(MAX_DIGESTS)
                 .map(|mark| keyed(&key, "answer", mark.as_bytes()))
                 .collect(),
             proposals: settled
                 .proposals
                 .iter()
+                .take(MAX_DIGESTS)
                 .map(|proposal| keyed(&key, "request", proposal))
                 .collect(),
             is_error: settled.is_error,
@@ -951,6 +968,7 @@ impl StepRun {
                 tx.roll_ambient(&task);
             })
             .await;
+        self.settled = true;
         if committed.is_ok() {
             self.spool.release()
         } else {
@@ -961,7 +979,6 @@ impl StepRun {
 
     /// The call failed for sure, or a stream broke off.
     pub async fn fail(mut self, failure: Failure) {
-        self.settled = true;
         let broken = failure.broken || self.spool.has_left();
         let event = Event::StepFailed {
             n: self.n,
@@ -978,11 +995,15 @@ impl StepRun {
             .writer
             .run(move |tx| {
                 tx.emit(&task, "hub", event.with("answer", body));
-                if let Some(message) = credential {
-                    tx.park(&task, Reason::Credential, None, message);
+                match credential {
+                    Some(message) if tx.is_open_task(&task) => {
+                        tx.park(&task, Reason::Credential, None, message)
+                    }
+                    _ => tx.roll_ambient(&task),
                 }
             })
             .await;
+        self.settled = true;
         if broken || committed.is_err() {
             self.spool.break_off();
         } else {
@@ -1044,7 +1065,12 @@ impl StepRun {
     }
 
     fn close(&self) {
-        lock(&self.hub.shared.spools).remove(&(self.caller.task.clone(), self.n));
+        close(
+            &self.hub.shared.spools,
+            &self.caller.task,
+            self.n,
+            &self.spool,
+        );
     }
 }
 
@@ -1053,14 +1079,55 @@ impl Drop for StepRun {
         if self.settled {
             return;
         }
-        // The performer was dropped in mid-call (a panic, the hub stopping): nobody knows.
+        // The performer was dropped in mid-call (a panic, the hub stopping): nobody knows. Unless
+        // there never was one, because who asked went away before the commit.
         self.spool.break_off();
-        self.close();
-        let (task, n) = (self.caller.task.clone(), self.n);
-        self.hub
-            .writer
-            .post(move |tx| tx.emit(&task, "hub", Event::StepUnknown { n }));
+        let (task, n, spool) = (self.caller.task.clone(), self.n, Arc::clone(&self.spool));
+        let outcome = if self.handed {
+            Event::StepUnknown { n }.into()
+        } else {
+            not_sent(n)
+        };
+        self.hub.writer.post_all(move |tx| {
+            // Until here the step is in flight with a broken spool: who joins it is reset. It may
+            // also have been settled by a job before this one, whose performer didn't see it done.
+            let is_last = close(&tx.shared.spools, &task, n, &spool);
+            let step = tx
+                .state
+                .tasks
+                .get(&task)
+                .and_then(|open| open.record.step(n));
+            if is_last && step.is_some_and(|step| step.state == StepState::InFlight) {
+                tx.emit(&task, "hub", outcome);
+            }
+        });
     }
+}
+
+/// A definite failure that no agent was told of: the next who asks tries again.
+fn not_sent(n: u32) -> Recorded {
+    let event = Event::StepFailed {
+        n,
+        status: NOBODY_ASKS,
+        content_type: "text/plain".into(),
+        broken: false,
+        usage: Usage::default(),
+        cost: Cost::default(),
+    };
+    event.with("answer", Vec::new())
+}
+
+/// Forgets the spool of a call, unless a newer call of the step has put its own there.
+fn close(spools: &Spools, task: &str, n: u32, spool: &Arc<Spool>) -> bool {
+    let mut spools = lock(spools);
+    let key = (task.to_owned(), n);
+    let is_own = spools
+        .get(&key)
+        .is_some_and(|known| Arc::ptr_eq(known, spool));
+    if is_own {
+        spools.remove(&key);
+    }
+    is_own
 }
 
 const PRODUCTIVE: contract::shim::ToShim = contract::shim::ToShim::Marks {
@@ -1080,6 +1147,11 @@ fn after_unknown(tx: &mut Tx<'_>, caller: &Caller, n: u32) -> AfterUnknown {
     else {
         return AfterUnknown::Parked;
     };
+    let open = tx.state.tasks.get(&caller.task);
+    if open.is_none_or(|open| open.record.task.state.is_terminal()) {
+        // Nobody waits for it any more: what is not known stays so.
+        return AfterUnknown::Parked;
+    }
     let repeat = |tx: &mut Tx<'_>| {
         let incarnation = tx.state.incarnation;
         let attempt = step.sent_in;
@@ -1099,14 +1171,7 @@ fn after_unknown(tx: &mut Tx<'_>, caller: &Caller, n: u32) -> AfterUnknown {
         Effect::Pure | Effect::Keyed => repeat(tx),
         Effect::Queryable => AfterUnknown::ReadBack,
         Effect::Opaque => {
-            let ended = tx
-                .state
-                .tasks
-                .get(&caller.task)
-                .is_none_or(|open| open.record.task.state.is_terminal());
-            if !ended {
-                park_unknown(tx, &caller.task, &step);
-            }
+            park_unknown(tx, &caller.task, &step);
             AfterUnknown::Parked
         }
     }

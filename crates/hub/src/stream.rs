@@ -105,6 +105,8 @@ pub(crate) enum Published {
     Frame(FrameKind),
     /// The task has ended: `Done` with its view, made when it is read.
     Ended,
+    /// An ended task goes on: what was said of its end is void.
+    Again,
 }
 
 /// Frames kept per task, and their text in bytes.
@@ -155,6 +157,16 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// Forgets all but the question: who reads from the start must not stop at an end that was none.
+    fn reopen(&mut self) {
+        self.ended = false;
+        self.frames
+            .retain(|(_, kept)| matches!(kept, Kept::Frame(FrameKind::Message { .. })));
+        self.bytes = self.frames.iter().map(|(_, kept)| weight(kept)).sum();
+    }
+}
+
 fn weight(kept: &Kept) -> usize {
     match kept {
         Kept::Frame(FrameKind::Chunk { text } | FrameKind::Message { text, .. }) => text.len(),
@@ -201,6 +213,10 @@ impl Streams {
             Published::Frame(FrameKind::Restart) if !lock(&channel.ring).has_text => return,
             Published::Frame(frame) => Kept::Frame(frame),
             Published::Ended => Kept::Ended,
+            Published::Again => {
+                lock(&channel.ring).reopen();
+                Kept::Frame(FrameKind::Restart)
+            }
         };
         let mut ring = lock(&channel.ring);
         if matches!(kept, Kept::Frame(FrameKind::Restart)) {
@@ -363,7 +379,12 @@ impl Hub {
                     text,
                 })
             }
-            _ => Kept::Frame(FrameKind::Restart),
+            _ => {
+                // Newer than anything an earlier hub said: its text is void.
+                let newest = *self.shared.streams.sizes().borrow();
+                ring.push(newest + 1, Kept::Frame(FrameKind::Restart));
+                return;
+            }
         };
         ring.push(seq, kept);
     }

@@ -200,10 +200,13 @@ impl Hub {
         loop {
             // Registered before looking, or an end in between would be missed.
             let (waiter, ended) = tokio::sync::oneshot::channel();
-            lock(&self.shared.waiters)
-                .entry(id.to_owned())
-                .or_default()
-                .push(waiter);
+            {
+                let mut waiters = lock(&self.shared.waiters);
+                let waiters = waiters.entry(id.to_owned()).or_default();
+                // Those who went away without a word, or they would pile up behind a long task.
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(waiter);
+            }
             let record = self.record(id).await;
             let enough_now = record
                 .as_ref()
@@ -469,6 +472,13 @@ fn retried(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
             ),
         ));
     }
+    let open = tx.state.tasks.get(id);
+    if open.is_some_and(|open| open.record.task.ambient) {
+        return Err(HubError::new(
+            Code::Conflict,
+            "what a service did outside any task can't be tried again",
+        ));
+    }
     if !state.is_parked() && !matches!(state, TaskState::Failed | TaskState::Canceled) {
         return Err(HubError::new(
             Code::Conflict,
@@ -478,7 +488,9 @@ fn retried(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
             ),
         ));
     }
+    tx.lost_calls_unknown(id);
     tx.emit(id, "owner", Event::TaskRetried);
+    tx.again(id);
     tx.renew_due(id);
     tx.dispatch();
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mainstay_core::event::{Event, Recorded, StepMark};
+use mainstay_core::step::StepState;
 use mainstay_core::task;
 use store::{Batch, NewEntry, Row};
 use tokio::time::Instant;
@@ -15,6 +16,9 @@ use crate::shared::{self, Shared};
 use crate::state::{Open, State};
 use crate::stream::{FrameKind, Published};
 
+/// Marks in one entry: an entry's data is bounded.
+const MARKS_AT_ONCE: usize = 4096;
+
 /// Runs jobs of one batch against the state.
 pub(crate) struct Tx<'a> {
     pub(crate) state: &'a mut State,
@@ -25,6 +29,7 @@ pub(crate) struct Tx<'a> {
     dirty_tasks: BTreeSet<String>,
     dirty_steps: BTreeSet<(String, u32)>,
     sessions: BTreeMap<String, projection::Session>,
+    wants_dispatch: bool,
     after: After,
 }
 
@@ -50,6 +55,7 @@ impl<'a> Tx<'a> {
             dirty_tasks: BTreeSet::new(),
             dirty_steps: BTreeSet::new(),
             sessions: BTreeMap::new(),
+            wants_dispatch: false,
             after: After::default(),
         }
     }
@@ -226,12 +232,31 @@ impl<'a> Tx<'a> {
         let marks: Vec<StepMark> = std::mem::take(&mut open.pending_marks)
             .into_values()
             .collect();
-        let event = Event::StepsMarked {
-            attempt: open.record.task.attempt,
-            marks,
-        };
-        let seq = self.push(id, author, None, &event.clone().into());
-        self.apply(id, seq, &event);
+        let attempt = open.record.task.attempt;
+        for marks in marks.chunks(MARKS_AT_ONCE) {
+            let event = Event::StepsMarked {
+                attempt,
+                marks: marks.to_vec(),
+            };
+            let seq = self.push(id, author, None, &event.clone().into());
+            self.apply(id, seq, &event);
+        }
+    }
+
+    /// A row that is written says what the entries say: marks made after its step's last event in
+    /// this batch go with it.
+    fn flush_marks_of_rows(&mut self) {
+        let steps = self.dirty_steps.iter();
+        let marked: BTreeSet<String> = steps
+            .filter(|(id, n)| {
+                let open = self.state.tasks.get(id);
+                open.is_some_and(|open| open.pending_marks.contains_key(n))
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in marked {
+            self.flush_marks(&id, "hub");
+        }
     }
 
     /// Marks that no later commit would carry: the hub ends.
@@ -272,7 +297,21 @@ impl<'a> Tx<'a> {
             return;
         };
         let task = &open.record.task;
+        if crate::caller::is_published(self.shared, task) {
+            return;
+        }
         let place = (task.created_ms, id.to_owned());
+        if task.state.is_terminal() {
+            if let Some(session) = self.state.sessions.get_mut(&task.session) {
+                session.remove(&place);
+                if session.is_empty() {
+                    self.state.sessions.remove(&task.session);
+                }
+            }
+        } else if !task.ambient {
+            let session = self.state.sessions.entry(task.session.clone()).or_default();
+            session.insert(place.clone());
+        }
         let queue = self.state.queues.entry(task.agent.clone()).or_default();
         if open.is_waiting() {
             queue.insert(place);
@@ -300,6 +339,12 @@ impl<'a> Tx<'a> {
         crate::caller::publish(self, id);
     }
 
+    /// Gives waiting tasks to free instances at the end of this batch: for those who free one
+    /// where looking at the queues at once would be looking at them while they change.
+    pub(crate) fn dispatch_later(&mut self) {
+        self.wants_dispatch = true;
+    }
+
     /// Does it after the commit.
     pub(crate) fn after(&mut self, action: Action) {
         self.after.actions.push(action);
@@ -310,6 +355,29 @@ impl<'a> Tx<'a> {
         self.after
             .frames
             .push((task.to_owned(), Published::Frame(frame)));
+    }
+
+    /// Tells clients that an ended task goes on.
+    pub(crate) fn again(&mut self, task: &str) {
+        self.after.frames.push((task.to_owned(), Published::Again));
+    }
+
+    /// Calls of a task that ended before the hub that made them did: nobody settles them now.
+    pub(crate) fn lost_calls_unknown(&mut self, id: &str) {
+        let lost: Vec<u32> = {
+            let spools = shared::lock(&self.shared.spools);
+            let steps = self.state.tasks.get(id).map(|open| &open.record.steps);
+            steps
+                .into_iter()
+                .flatten()
+                .filter(|step| step.state == StepState::InFlight)
+                .filter(|step| !spools.contains_key(&(id.to_owned(), step.n)))
+                .map(|step| step.n)
+                .collect()
+        };
+        for n in lost {
+            self.emit(id, "hub", Event::StepUnknown { n });
+        }
     }
 
     /// Tells clients that the task has ended. The view needs the committed output, so the stream
@@ -353,6 +421,14 @@ impl<'a> Tx<'a> {
 
     /// Commits the batch and says what follows.
     pub(crate) fn commit(mut self) -> Result<After, store::StoreError> {
+        if self.wants_dispatch {
+            self.dispatch();
+        }
+        if self.state.ends {
+            // Jobs behind the last one of this batch were still answered.
+            self.flush_all_marks();
+        }
+        self.flush_marks_of_rows();
         if !self.system.entries.is_empty() {
             self.state.system.append(&self.system)?;
         }

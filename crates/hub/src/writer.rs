@@ -57,6 +57,23 @@ impl Writer {
         value.await.map_err(|_| stopped())
     }
 
+    /// Queues a job nobody waits for and that must not get lost: with a full queue it waits.
+    pub(crate) fn post_all(&self, job: impl FnOnce(&mut Tx<'_>) + Send + 'static) {
+        let job: Job = Box::new(move |tx| {
+            job(tx);
+            Box::new(|| {})
+        });
+        let Err(mpsc::error::TrySendError::Full(job)) = self.jobs.try_send(job) else {
+            return;
+        };
+        // A thread and no task: it may be the writer itself that asks, which has no runtime.
+        let jobs = self.jobs.clone();
+        let waits = std::thread::Builder::new().spawn(move || drop(jobs.blocking_send(job)));
+        if let Err(error) = waits {
+            tracing::error!(%error, "a job is lost");
+        }
+    }
+
     /// Queues a job nobody waits for. Used for marks, which ride with the next commit anyway: if
     /// the queue is full the mark is dropped, and an answer may be repeated.
     pub(crate) fn post(&self, job: impl FnOnce(&mut Tx<'_>) + Send + 'static) {
@@ -67,7 +84,21 @@ impl Writer {
     }
 }
 
+/// A panic in a job leaves a state that may be half changed and was never recorded: the process
+/// ends, as after a commit that failed, and the next hub reads what is durable.
+struct EndsWithPanic;
+
+impl Drop for EndsWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a decision panicked: the hub ends");
+            std::process::exit(70);
+        }
+    }
+}
+
 fn run(mut state: State, shared: &Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
+    let _ends = EndsWithPanic;
     while let Some(first) = queue.blocking_recv() {
         let mut tx = Tx::new(&mut state, shared);
         let mut replies = vec![first(&mut tx)];
