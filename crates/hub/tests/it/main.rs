@@ -4,4 +4,5 @@
 mod home;
 mod replay;
 mod restart;
+mod simulation;
 mod task;
