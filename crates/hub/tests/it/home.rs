@@ -27,6 +27,7 @@ pub(crate) const WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct Home {
     pub(crate) hub: Hub,
     events: mpsc::Sender<HomeEvent>,
+    commands: mpsc::UnboundedReceiver<ToKeeper>,
     running: JoinHandle<Result<(), HubError>>,
     pub(crate) shim: Shim,
     records: u64,
@@ -73,9 +74,7 @@ pub(crate) fn fleet(change: impl FnOnce(&mut Agent)) -> Fleet {
 impl Home {
     /// Starts a hub on the state, proposes the fleet as generation 1 and plays the shim.
     pub(crate) async fn start(state: &Path, fleet: &Fleet, running: Vec<Running>) -> Self {
-        let dir = state.join("generations/001");
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("fleet.json"), serde_json::to_vec(fleet).unwrap()).unwrap();
+        write_fleet(state, 1, fleet);
         let socket = state.join("helper-0.sock");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
@@ -144,10 +143,39 @@ impl Home {
         Self {
             hub,
             events,
+            commands: commands_rx,
             running: service,
             shim,
             records: 0,
         }
+    }
+
+    /// Proposes a fleet as the next generation; the problems if the hub refuses it.
+    pub(crate) async fn propose(&mut self, number: u64, fleet: &Fleet) -> Result<(), Vec<String>> {
+        write_fleet(&self.hub.state_dir(), number, fleet);
+        let proposed = ToHub::GenerationProposed {
+            number,
+            hash: format!("hash {number}"),
+        };
+        self.events
+            .send(HomeEvent::Message(proposed))
+            .await
+            .unwrap();
+        let answer = async {
+            loop {
+                match self.commands.recv().await.unwrap() {
+                    ToKeeper::GenerationCommitted { number: known } if known == number => {
+                        return Ok(());
+                    }
+                    ToKeeper::GenerationRefused {
+                        number: known,
+                        problems,
+                    } if known == number => return Err(problems),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(WAIT, answer).await.unwrap()
     }
 
     /// Ends the hub as a dying keeper does: no drain.
@@ -202,6 +230,13 @@ impl Home {
             StepTurn::Local { .. } => panic!("not a local step"),
         }
     }
+}
+
+/// Writes a generation as the keeper does.
+fn write_fleet(state: &Path, number: u64, fleet: &Fleet) {
+    let dir = state.join(format!("generations/{number:03}"));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("fleet.json"), serde_json::to_vec(fleet).unwrap()).unwrap();
 }
 
 /// Performs a live call.

@@ -2,7 +2,9 @@
 //! The hub on a real log, with a home and a shim played by the test.
 
 mod home;
+mod prompt;
 mod replay;
 mod restart;
+mod retention;
 mod simulation;
 mod task;
