@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -19,6 +19,10 @@ use crate::problem::Problem;
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// What is read and dropped of a refused body: most clients look for the answer only once they
+/// have sent theirs, and would see a broken pipe instead of 413.
+const SWALLOWED_BYTES: usize = 64 * 1024 * 1024;
+const SWALLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A path parameter.
 #[derive(FromRequestParts)]
@@ -42,6 +46,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             return Err(Problem::media_type());
         }
         let bytes = read(&parts.headers, body).await?;
+        // A struct would be read from a list too, by position.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Problem::invalid("the body is not one JSON object"));
+        }
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|e| Problem::invalid(format!("the body is not what is expected: {e}")))
@@ -65,19 +73,42 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
+        // A client that asks first must not be told to go on.
+        if !headers.contains_key(EXPECT) {
+            swallow(&mut body).await;
+        }
         return Err(Problem::too_large(MAX_BODY_BYTES));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+    let collected = Limited::new(&mut body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(Problem::too_large(MAX_BODY_BYTES)),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            swallow(&mut body).await;
+            Err(Problem::too_large(MAX_BODY_BYTES))
+        }
         Ok(Err(_)) => Err(Problem::invalid("the body broke off")),
         Err(_) => Err(Problem::body_too_slow()),
     }
+}
+
+/// Reads on for a while and keeps nothing.
+async fn swallow(body: &mut Body) {
+    let rest = async {
+        let mut left = SWALLOWED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(SWALLOW_TIMEOUT, rest).await;
 }
 
 /// A session is a name of the client's choosing.
@@ -145,6 +176,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_rest_of_a_refused_body_is_read_unless_the_client_asked_first() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        for (asks, expected) in [(false, 40), (true, 0)] {
+            let mut announced = headers(CONTENT_LENGTH, &(40 * 1024 * 1024).to_string());
+            if asks {
+                announced.insert(EXPECT, HeaderValue::from_static("100-continue"));
+            }
+            let sent = Arc::new(AtomicUsize::new(0));
+            let counted = sent.clone();
+            let pieces = futures_util::stream::iter((0..40).map(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::io::Error>(vec![b' '; 1024 * 1024])
+            }));
+            let error = read(&announced, Body::from_stream(pieces))
+                .await
+                .unwrap_err();
+            assert_eq!(error.status.as_u16(), 413);
+            assert_eq!(sent.load(Ordering::Relaxed), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_that_turns_out_too_large_is_refused() {
         let error = read(
             &HeaderMap::new(),
@@ -153,6 +208,17 @@ mod tests {
         .await
         .unwrap_err();
         assert_eq!(error.status.as_u16(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_not_taken_for_an_object_s_fields_in_order() {
+        #[derive(serde::Deserialize, Debug)]
+        struct One {
+            _input: String,
+        }
+        let request = Request::new(Body::from(r#" ["x"]"#));
+        let error = JsonBody::<One>::from_request(request, &()).await.err();
+        assert_eq!(error.map(|problem| problem.status.as_u16()), Some(400));
     }
 
     #[tokio::test]

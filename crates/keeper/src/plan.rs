@@ -208,7 +208,11 @@ impl Planned {
             home: text(&home),
             tmp: text(&tmp),
             log_dir: text(&state.root.join("logs").join(&self.name)),
-            answer_max_bytes: ANSWER_MAX_BYTES,
+            // A service's output is its log; nothing of it is an answer.
+            answer_max_bytes: match self.kind {
+                InstanceKind::Exec => ANSWER_MAX_BYTES,
+                _ => 0,
+            },
             grace_ms: self.program.grace_ms,
             gateway_port: place.gateway_port,
             service_port: place.service_port,

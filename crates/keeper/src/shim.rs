@@ -240,6 +240,7 @@ impl Shim {
             reactor,
             ..
         } = self;
+        let mut too_much = false;
         for process in tasks.processes_mut().chain(service.process_mut()) {
             let outputs = process
                 .stdout
@@ -250,12 +251,23 @@ impl Shim {
                 .chain([(&mut process.stderr, &mut *stderr_log)]);
             for (output, log) in outputs {
                 let ours = output.fd().is_some_and(|own| own.as_raw_fd() == fd);
-                if ours && output.drain(log) == Drained::Ended {
-                    if let Some(pipe) = output.fd() {
-                        reactor.remove(pipe);
-                    }
-                    output.close();
+                if !ours {
+                    continue;
                 }
+                match output.drain(log) {
+                    Drained::Open => {}
+                    Drained::Overflowing => too_much = true,
+                    Drained::Ended => {
+                        if let Some(pipe) = output.fd() {
+                            reactor.remove(pipe);
+                        }
+                        output.close();
+                    }
+                }
+            }
+            // An answer without end would otherwise be written, and read, for ever.
+            if std::mem::take(&mut too_much) {
+                process.kill();
             }
         }
     }

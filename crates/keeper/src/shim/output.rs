@@ -27,6 +27,8 @@ pub(crate) struct Output {
 pub(crate) enum Drained {
     /// Nothing more at the moment, or the turn is over.
     Open,
+    /// Open still, and longer than what is kept: it can't be used any more.
+    Overflowing,
     /// All writers are gone.
     Ended,
 }
@@ -66,15 +68,23 @@ impl Output {
                     log.write(&buffer[..count]);
                     left = left.saturating_sub(count);
                     if left == 0 {
-                        return Drained::Open;
+                        return self.open();
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) => return Drained::Open,
+                Err(rustix::io::Errno::AGAIN) => return self.open(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return Drained::Ended,
             }
         }
         Drained::Ended
+    }
+
+    fn open(&self) -> Drained {
+        if self.keep_max > 0 && self.truncated {
+            Drained::Overflowing
+        } else {
+            Drained::Open
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -100,4 +110,24 @@ impl Output {
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_outgrows_what_is_kept_is_told_from_one_that_fits() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(&directory.path().join("stdout.log"));
+        for (keep_max, expected) in [
+            (4, Drained::Overflowing),
+            (5, Drained::Open),
+            (0, Drained::Open),
+        ] {
+            let (mut output, writer) = Output::pipe(keep_max).unwrap();
+            rustix::io::write(&writer, b"12345").unwrap();
+            assert_eq!(output.drain(&mut log), expected, "{keep_max}");
+        }
+    }
 }

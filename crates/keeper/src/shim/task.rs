@@ -358,6 +358,8 @@ impl Shim {
         };
         let decision = decide(Kind::Attempt, &evidence, task.backoff, true);
         task.backoff = decision.backoff;
+        // An answer that is too long is so in every attempt.
+        let held = held || exit.stdout_truncated;
         let goes_on = decision.restart && !held && !task.hold_restart && !task.waiting.is_empty();
         goes_on.then_some(decision.delay_ms)
     }
