@@ -304,7 +304,14 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
 pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
     record.task.updated_ms = at_ms;
     match event {
-        Event::TaskSubmitted { .. } | Event::Noted { .. } => {}
+        Event::TaskSubmitted { .. } => {}
+        Event::Noted { attempt, .. } => {
+            let task = &mut record.task;
+            if task.lease.is_none() && !task.state.is_terminal() {
+                // A shim began it by itself: its number, and with it its token, is used up.
+                task.attempt = task.attempt.max(*attempt);
+            }
+        }
         Event::CallRefused {
             attempt,
             code,

@@ -37,6 +37,7 @@ impl Tx<'_> {
             return Vec::new();
         };
         state.linked = true;
+        state.settled = false;
         state.gone_since = None;
         state.ending.clear();
         state.pid = running
@@ -184,6 +185,7 @@ impl Tx<'_> {
                 // broken link it may be of an attempt before the one that runs here by right.
                 let leased = self.state.leases.get(name);
                 if !leased.is_some_and(|leased| leased.contains(&task)) {
+                    self.note_stray(&task, attempt);
                     self.end_tree(&task, name, 0);
                 }
             }
@@ -226,6 +228,23 @@ impl Tx<'_> {
             Fact::ServiceEnded {
                 incarnation, exit, ..
             } => self.service_ended(name, incarnation, exit),
+        }
+    }
+
+    /// An attempt that nobody leased: no other process may ever have its number.
+    fn note_stray(&mut self, task: &str, attempt: u32) {
+        let open = self.state.tasks.get(task);
+        if open.is_some_and(|open| open.record.task.attempt < attempt) {
+            let what = "started by itself".to_owned();
+            self.emit(task, "shim", Event::Noted { attempt, what });
+        }
+    }
+
+    /// The facts of the time without a link are in: now it may be given more.
+    pub(crate) fn settled(&mut self, name: &str) {
+        if let Some(state) = self.instance_mut(name) {
+            state.settled = state.linked;
+            self.dispatch();
         }
     }
 

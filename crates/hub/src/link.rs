@@ -20,6 +20,8 @@ use crate::{Hub, fact};
 const RETRY: Duration = Duration::from_millis(50);
 /// Facts kept while there was no link come right after the hello; then the lists are compared.
 const SETTLE: Duration = Duration::from_millis(150);
+/// A shim that says nothing for this long has handed in all it kept: it sends that with its hello.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// Keeps the link to one instance until it is aborted.
 pub(crate) async fn keep(hub: Hub, name: String, socket: PathBuf) {
@@ -57,7 +59,18 @@ async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()>
     let receiver = async {
         let mut decoder = Decoder::default();
         let mut bytes = vec![0; 64 * 1024];
+        let mut settled = false;
         loop {
+            if !settled
+                && tokio::time::timeout(QUIET, reader.readable())
+                    .await
+                    .is_err()
+            {
+                settled = true;
+                let owned = name.to_owned();
+                let told = hub.writer.run(move |tx| tx.settled(&owned)).await;
+                told.map_err(std::io::Error::other)?;
+            }
             let read = reader.read(&mut bytes).await?;
             if read == 0 {
                 return Ok(());

@@ -488,6 +488,7 @@ fn new_instance(instance: Instance) -> InstanceState {
     InstanceState {
         instance,
         linked: false,
+        settled: false,
         service: None,
         attached: false,
         pid: None,

@@ -53,6 +53,8 @@ pub(crate) struct InstanceState {
     pub(crate) instance: Instance,
     /// The link to its shim stands and has told what runs.
     pub(crate) linked: bool,
+    /// It has also handed in what happened while no link stood.
+    pub(crate) settled: bool,
     pub(crate) service: Option<ServiceState>,
     pub(crate) attached: bool,
     pub(crate) pid: Option<u32>,
@@ -151,7 +153,7 @@ impl State {
             return false;
         };
         let up = match state.instance.kind {
-            InstanceKind::Exec => state.linked,
+            InstanceKind::Exec => state.linked && state.settled,
             InstanceKind::Service => {
                 state.linked
                     && (state.attached
