@@ -59,14 +59,14 @@ async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()>
     let receiver = async {
         let mut decoder = Decoder::default();
         let mut bytes = vec![0; 64 * 1024];
-        let mut settled = false;
+        let mut is_settling = false;
         loop {
-            if !settled
+            if is_settling
                 && tokio::time::timeout(QUIET, reader.readable())
                     .await
                     .is_err()
             {
-                settled = true;
+                is_settling = false;
                 let owned = name.to_owned();
                 let told = hub.writer.run(move |tx| tx.settled(&owned)).await;
                 told.map_err(std::io::Error::other)?;
@@ -77,6 +77,7 @@ async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()>
             }
             decoder.push(&bytes[..read]);
             while let Some(message) = decoder.next::<FromShim>().map_err(std::io::Error::other)? {
+                is_settling |= matches!(message, FromShim::Hello { .. });
                 receive(hub, name, message, &outgoing).await?;
             }
         }

@@ -102,6 +102,7 @@ async fn simulate(seed: u64) {
     for task in &tasks {
         check::nothing_was_done_twice(&world, task).await;
     }
+    world.no_answer_changed();
     check::rows_are_what_the_entries_say(&directory(state.path()));
     let before = check::views(&world, &tasks).await;
     home.end().await;
