@@ -72,8 +72,8 @@ impl Hub {
                 attempt,
                 generation,
             } => {
-                let first = self.attempt_message(&task, attempt).await;
-                let next = self.attempt_message(&task, attempt + 1).await;
+                let first = self.attempt_message(&task, attempt, &instance).await;
+                let next = self.attempt_message(&task, attempt + 1, &instance).await;
                 let (Some(first), Some(next)) = (first, next) else {
                     return self.again_later(Action::Assign {
                         task,
@@ -95,7 +95,7 @@ impl Hub {
                 instance,
                 attempt,
             } => {
-                if let Some(attempt) = self.attempt_message(&task, attempt).await {
+                if let Some(attempt) = self.attempt_message(&task, attempt, &instance).await {
                     self.to_shim(&instance, ToShim::Prepare { task, attempt });
                 }
             }
@@ -148,10 +148,11 @@ impl Hub {
     }
 
     /// What the shim needs to start one attempt.
-    async fn attempt_message(&self, task: &str, attempt: u32) -> Option<Attempt> {
+    async fn attempt_message(&self, task: &str, attempt: u32, instance: &str) -> Option<Attempt> {
         let token = self.shared.keys.token(&Claim::Attempt {
             task: task.to_owned(),
             attempt,
+            instance: instance.to_owned(),
         });
         let work = match self.work(task, attempt, &token).await {
             Ok(work) => work,

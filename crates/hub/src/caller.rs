@@ -131,7 +131,11 @@ impl Hub {
             )
         })?;
         match claim {
-            Claim::Attempt { task, attempt } => self.identify_attempt(&task, attempt).await,
+            Claim::Attempt {
+                task,
+                attempt,
+                instance,
+            } => self.identify_attempt(&task, attempt, &instance).await,
             Claim::Service {
                 instance,
                 incarnation,
@@ -139,14 +143,19 @@ impl Hub {
         }
     }
 
-    async fn identify_attempt(&self, task: &str, attempt: u32) -> Result<Caller, Refusal> {
-        if let Known::Newer = self.known(task, attempt) {
+    async fn identify_attempt(
+        &self,
+        task: &str,
+        attempt: u32,
+        instance: &str,
+    ) -> Result<Caller, Refusal> {
+        if let Known::Newer = self.known(task, attempt, instance) {
             let id = task.to_owned();
             self.writer
                 .run(move |tx| tx.attempt_seen(&id, attempt))
                 .await?;
         }
-        match self.known(task, attempt) {
+        match self.known(task, attempt, instance) {
             Known::Caller(caller) => Ok(*caller),
             Known::Older | Known::Newer => Err(HubError::new(
                 Code::Fenced,
@@ -161,11 +170,15 @@ impl Hub {
         }
     }
 
-    fn known(&self, task: &str, attempt: u32) -> Known {
+    fn known(&self, task: &str, attempt: u32, instance: &str) -> Known {
         let callers = read(&self.shared.callers);
         let Some(caller) = callers.get(task) else {
             return Known::Nobody;
         };
+        if caller.instance != instance {
+            // Another instance holds the task now, whatever number this one got to.
+            return Known::Older;
+        }
         match attempt.cmp(&caller.attempt) {
             std::cmp::Ordering::Less => Known::Older,
             std::cmp::Ordering::Greater => Known::Newer,

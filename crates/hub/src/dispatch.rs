@@ -299,8 +299,8 @@ impl Tx<'_> {
     /// A shim reports that an attempt's process tree has ended.
     pub(crate) fn attempt_ended(
         &mut self,
-        id: &str,
-        attempt: u32,
+        instance: &str,
+        (id, attempt): (&str, u32),
         exit: &ShimExit,
         will_restart: bool,
     ) {
@@ -314,7 +314,7 @@ impl Tx<'_> {
         let is_current = task
             .lease
             .as_ref()
-            .is_some_and(|lease| lease.attempt == attempt);
+            .is_some_and(|lease| lease.attempt == attempt && lease.instance == instance);
         let cut_off = task.cut_off == Some(attempt);
         let class = self.exit_class(exit, cut_off);
         if !is_current {

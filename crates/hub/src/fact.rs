@@ -180,11 +180,12 @@ impl Tx<'_> {
                             .recovery(at_ms.saturating_sub(ended_ms) as f64);
                     }
                 }
-                self.attempt_seen(&task, attempt);
                 // Started by itself when the task had ended or was parked already. Told again after a
                 // broken link it may be of an attempt before the one that runs here by right.
                 let leased = self.state.leases.get(name);
-                if !leased.is_some_and(|leased| leased.contains(&task)) {
+                if leased.is_some_and(|leased| leased.contains(&task)) {
+                    self.attempt_seen(&task, attempt);
+                } else {
                     self.note_stray(&task, attempt);
                     self.end_tree(&task, name, 0);
                 }
@@ -202,7 +203,7 @@ impl Tx<'_> {
                     state.restarts += u64::from(will_restart);
                     state.last_exit = Some(exit.clone());
                 }
-                self.attempt_ended(&task, attempt, &exit, will_restart);
+                self.attempt_ended(name, (&task, attempt), &exit, will_restart);
                 // Without a delay the next one runs already, and its start is told next.
                 if !will_restart || delay_ms > 0 {
                     self.tree_ended(&task, name);

@@ -30,8 +30,13 @@ impl std::fmt::Debug for Keys {
 /// What a token claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// One attempt of a task by one process.
-    Attempt { task: String, attempt: u32 },
+    /// One attempt of a task by one process of one instance. A shim holds the next attempt's token
+    /// in advance: where it is out of reach, that number may be given to another instance.
+    Attempt {
+        task: String,
+        attempt: u32,
+        instance: String,
+    },
     /// One incarnation of a service's process.
     Service { instance: String, incarnation: u32 },
 }
@@ -78,7 +83,11 @@ impl Keys {
     #[must_use]
     pub fn token(&self, claim: &Claim) -> String {
         let text = match claim {
-            Claim::Attempt { task, attempt } => format!("a|{task}|{attempt}"),
+            Claim::Attempt {
+                task,
+                attempt,
+                instance,
+            } => format!("a|{task}|{attempt}|{instance}"),
             Claim::Service {
                 instance,
                 incarnation,
@@ -109,6 +118,7 @@ impl Keys {
             "a" => Some(Claim::Attempt {
                 task: name,
                 attempt: number,
+                instance: parts.next()?.to_owned(),
             }),
             "s" => Some(Claim::Service {
                 instance: name,
@@ -219,6 +229,7 @@ mod tests {
         let claim = Claim::Attempt {
             task: "t".into(),
             attempt: 3,
+            instance: "helper-0".into(),
         };
         let token = keys.token(&claim);
         assert_eq!(keys.claim(&token), Some(claim));

@@ -276,6 +276,7 @@ impl Hub {
         let token = self.shared.keys.token(&Claim::Attempt {
             task: task.to_owned(),
             attempt,
+            instance: instance.to_owned(),
         });
         let work = match self.work(task, attempt, &token).await {
             Ok(work) => work,
