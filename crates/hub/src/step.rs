@@ -159,7 +159,7 @@ enum Decision {
     },
     /// Made with the intent: if who asked is gone before the commit, dropping it says that nothing
     /// was sent.
-    Run(StepRun, AnswerStream),
+    Run(Box<StepRun>, AnswerStream),
     Local {
         step: String,
         seq: Option<u64>,
@@ -204,7 +204,7 @@ impl Hub {
                 Decision::Stream(stream) => return Ok(StepTurn::Answer(stream)),
                 Decision::Run(mut run, stream) => {
                     run.handed = true;
-                    return Ok(StepTurn::Run(run, stream));
+                    return Ok(StepTurn::Run(*run, stream));
                 }
                 Decision::Local { step, seq } => return self.local(step, seq).await,
                 Decision::Recorded {
@@ -567,7 +567,7 @@ fn run(
         settled: false,
         handed: false,
     };
-    Ok(Decision::Run(run, stream))
+    Ok(Decision::Run(Box::new(run), stream))
 }
 
 /// A call whose outcome nobody knows, by what it does outside.

@@ -167,7 +167,7 @@ async fn after_a_hubs_death_models_are_repeated_and_opaque_tools_wait_for_a_pers
     home.hub.task_resume(&task, word).await.unwrap();
     let (_, attempts) = home.shim.assigned().await;
     let caller = home.hub.identify(&attempts[0].token).await.unwrap();
-    assert_eq!(home.call(&caller, model("one"), "never").await.1, true);
+    assert!(home.call(&caller, model("one"), "never").await.1);
     assert_eq!(
         home.call(&caller, model("two"), "never").await,
         ("paid twice".into(), true)
