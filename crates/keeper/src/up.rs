@@ -144,6 +144,8 @@ struct Keeper {
     /// Proposing failed (a full disk); it is tried again then.
     pursue_at: Option<Instant>,
     watched: String,
+    /// The last look at the manifests found a problem.
+    save_is_broken: bool,
     watch_at: Instant,
     announced: bool,
     stopping: Option<stop::Stopping>,
@@ -196,6 +198,7 @@ impl Keeper {
             allocation: Allocation::open(&state)?,
             hub: Hub::new(options.hub.clone()),
             watched: String::new(),
+            save_is_broken: false,
             options,
             state,
             key,
@@ -226,7 +229,7 @@ impl Keeper {
     /// What should run: the given manifests with what was applied; `None` if there is neither.
     fn resolve_desired(options: &Options, state: &State) -> Result<Option<Set>, Problems> {
         let mut documents = manifest::collect(&options.manifests, &state.root)?;
-        documents.extend(apply::stored(state));
+        documents.extend(apply::stored(state, &documents));
         if documents.is_empty() && options.manifests.is_empty() {
             return Ok(None);
         }
@@ -631,12 +634,16 @@ impl Keeper {
         match resolved {
             Ok(desired) => {
                 desired.iter().for_each(warn);
+                if std::mem::take(&mut self.save_is_broken) {
+                    say("mainstay: the manifests are right again");
+                }
                 self.desired = desired;
                 self.watched = self.signature();
                 self.pursue_if_possible();
             }
             Err(problems) => {
                 self.watched = signature;
+                self.save_is_broken = true;
                 say(&format!("{problems}\nmainstay: what runs keeps running"));
             }
         }

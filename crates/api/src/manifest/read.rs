@@ -32,8 +32,9 @@ pub(crate) fn parse_all(documents: &[Document]) -> Parsed {
     let mut parsed = Parsed::default();
     let mut seen = BTreeSet::new();
     for document in documents {
-        // A file named twice (a directory and a file in it) is one file.
-        if !seen.insert(document.path.as_str()) {
+        // A file named twice (a directory and a file in it) is one file. Applied objects of one
+        // file come one by one, under its name.
+        if !seen.insert((document.path.as_str(), document.text.as_str())) {
             continue;
         }
         parsed.read_file(document);

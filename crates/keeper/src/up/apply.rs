@@ -30,13 +30,18 @@ struct Outcome {
     summary: Vec<String>,
 }
 
-/// The documents of all applied objects.
-pub(super) fn stored(state: &State) -> Vec<Document> {
-    load(state).into_values().map(document).collect()
+/// The documents of all applied objects, less those of files that `up` was given since.
+pub(super) fn stored(state: &State, own: &[Document]) -> Vec<Document> {
+    beside(load(state), own)
 }
 
-fn document(applied: Applied) -> Document {
-    Document::named(applied.path, applied.object.to_string())
+fn beside(applied: BTreeMap<String, Applied>, own: &[Document]) -> Vec<Document> {
+    let files: BTreeSet<&str> = own.iter().map(|document| document.path.as_str()).collect();
+    applied
+        .into_values()
+        .filter(|applied| !files.contains(applied.path.as_str()))
+        .map(|applied| Document::named(applied.path, applied.object.to_string()))
+        .collect()
 }
 
 fn file_name((kind, workspace, name): &Key) -> String {
@@ -86,7 +91,8 @@ impl Keeper {
                         }),
                     )
                 });
-                self.change(objects.collect(), dry_run)?
+                let objects = objects.collect();
+                self.change(objects, documents, dry_run)?
             }
         };
         self.answer(request, outcome);
@@ -115,7 +121,7 @@ impl Keeper {
             }
         }
         let outcome = if problems.is_empty() {
-            self.change(changes, dry_run)?
+            self.change(changes, Vec::new(), dry_run)?
         } else {
             Outcome::refused(problems.into_iter())
         };
@@ -123,10 +129,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// Puts objects in or takes them out, if the whole set stays right.
+    /// Puts objects in or takes them out, if the whole set stays right. `as_written` are the
+    /// documents that the objects to put in stand in: problems show these.
     fn change(
         &mut self,
         changes: BTreeMap<Key, Option<Applied>>,
+        as_written: Vec<Document>,
         dry_run: bool,
     ) -> Result<Outcome, UpError> {
         let own = match manifest::collect(&self.options.manifests, &self.state.root) {
@@ -140,25 +148,18 @@ impl Keeper {
             return Ok(Outcome::refused(owned.into_iter()));
         }
         let mut applied = load(&self.state);
-        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        let (mut texts, mut removed) = (Vec::new(), Vec::new());
         for (key, change) in changes {
             let name = file_name(&key);
-            match change {
-                Some(object) => {
-                    written.push(name.clone());
-                    applied.insert(name, object);
-                }
-                None => {
-                    applied.remove(&name);
-                    removed.push(name);
-                }
+            applied.remove(&name);
+            match change.map(|object| serde_json::to_vec(&object)) {
+                Some(Ok(text)) => texts.push((name, text)),
+                Some(Err(error)) => return Ok(Outcome::refused([error.to_string()].into_iter())),
+                None => removed.push(name),
             }
         }
-        let texts: Vec<(String, Vec<u8>)> = written
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), serde_json::to_vec(applied.get(&name)?).ok()?)))
-            .collect();
-        let documents = own.into_iter().chain(applied.into_values().map(document));
+        let stored = beside(applied, &own);
+        let documents = own.into_iter().chain(as_written).chain(stored);
         let resolved = manifest::resolve(documents.collect(), &self.options.knowledge);
         let stored = resolved.and_then(|mut set| {
             if !dry_run {

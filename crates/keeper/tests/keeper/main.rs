@@ -212,18 +212,17 @@ fn what_outlives_a_finished_attempt_is_ended_before_the_next() {
 
 #[test]
 fn endless_output_costs_bounded_memory_and_disk() {
-    let fleet = Fleet::up(&exec_agent("a", "yes & yes >&2"));
+    let fleet = Fleet::up(&exec_agent("a", "yes >&2"));
     let mut hub = fleet.hub("a-0");
     hub.send(&assign("t", vec![attempt(1, "")]));
     hub.started("t", 1);
     let logs = fleet.state().join("logs/a-0");
     wait_for("the log to be rotated", || {
-        logs.join("stdout.log.1").exists().then_some(())
+        logs.join("stderr.log.1").exists().then_some(())
     });
     hub.send(&end("t", 0));
     let (exit, _, _) = hub.ended("t", 1);
-    assert!(exit.stdout_truncated);
-    assert_eq!(exit.stdout.len(), 8 * 1024 * 1024);
+    assert!(!exit.stdout_truncated);
     let bytes: u64 = std::fs::read_dir(&logs)
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())
@@ -235,6 +234,17 @@ fn endless_output_costs_bounded_memory_and_disk() {
         "{} KiB",
         fleet::peak_kib(shim)
     );
+}
+
+#[test]
+fn an_answer_without_end_ends_its_process_and_is_not_tried_again() {
+    let fleet = Fleet::up(&exec_agent("a", "yes"));
+    let mut hub = fleet.hub("a-0");
+    hub.send(&assign("t", vec![attempt(1, ""), attempt(2, "")]));
+    hub.started("t", 1);
+    let (exit, will_restart, _) = hub.ended("t", 1);
+    assert_eq!((exit.stdout_truncated, will_restart), (true, false));
+    assert_eq!(exit.stdout.len(), 8 * 1024 * 1024);
 }
 
 #[test]
@@ -487,6 +497,38 @@ fn apply_adds_beside_the_directory_and_never_over_it() {
             .all(|instance| instance.name != "b-0")
             .then_some(())
     });
+}
+
+#[test]
+fn all_objects_of_an_applied_file_count_and_problems_show_the_file() {
+    let fleet = Fleet::up(&exec_agent("a", "exit 0"));
+    let apply = |request, text: String| ToKeeper::Apply {
+        request,
+        documents: vec![contract::keeper::Document {
+            path: "/elsewhere/b.yaml".to_owned(),
+            text,
+        }],
+        dry_run: false,
+    };
+    let both = |first: &str, second: &str| {
+        format!(
+            "{}---\n{}",
+            exec_agent(first, "exit 0"),
+            exec_agent(second, "exit 0")
+        )
+    };
+    let answer = fleet.ask(&apply(1, both("b", "b")), 1);
+    assert!(
+        answer.0[0].contains("/elsewhere/b.yaml:8:") && answer.0[0].contains("written twice"),
+        "{answer:?}"
+    );
+    let answer = fleet.ask(&apply(2, both("b", "c")), 2);
+    assert_eq!(answer.1, ["+ Agent b", "+ Agent c"], "{answer:?}");
+    // What the file no longer holds stays until it is deleted.
+    let answer = fleet.ask(&apply(3, exec_agent("b", "exit 1")), 3);
+    assert_eq!(answer.1, ["~ Agent b (spec.runtime)"], "{answer:?}");
+    fleet.instance("b-0");
+    fleet.instance("c-0");
 }
 
 #[test]
