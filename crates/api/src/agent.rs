@@ -169,9 +169,10 @@ impl Default for QueueSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeSpec {
-    /// How much it is meant to hold.
+    /// How much it is meant to hold: `mainstay doctor` says when it holds more.
     #[schemars(extend("x-minimum" = "1Mi"))]
-    pub size: Quantity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
 }
 
 /// When to give up.

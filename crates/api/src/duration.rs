@@ -23,10 +23,6 @@ const UNITS: [(&str, u64); 5] = [
 const LONGEST_MS: u64 = 100 * 366 * 86_400_000;
 
 impl Duration {
-    pub const fn from_ms(ms: u64) -> Self {
-        Self { ms }
-    }
-
     pub const fn from_seconds(seconds: u64) -> Self {
         Self { ms: seconds * 1000 }
     }

@@ -45,8 +45,6 @@ pub struct Retention {
 pub struct PromptPack {
     /// As written, else the first 12 hex digits of the content's hash.
     pub version: String,
-    /// Whether the manifest names a version, which makes its content immutable.
-    pub explicit_version: bool,
     pub prompts: BTreeMap<String, String>,
 }
 

@@ -1,7 +1,7 @@
 //! Restart by exit class: what an end means, and how long to wait before the next start.
 //!
-//! The table is DESIGN section 7's. Back-off is reset by a step finished live, never by uptime or
-//! replay: a process that replays for an hour and crashes at the same place has not recovered.
+//! Back-off is reset by a step finished live, never by uptime or replay: a process that replays
+//! for an hour and crashes at the same place has not recovered.
 //! Poison, credential and provider failures are seen by the hub, which holds the process instead.
 
 use serde::{Deserialize, Serialize};

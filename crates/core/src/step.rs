@@ -206,7 +206,7 @@ pub enum Match {
     New,
 }
 
-/// Finds the step for a request. See the module's text and DESIGN section 7.
+/// Finds the step for a request; the module's text has the rules.
 #[must_use]
 pub fn find(steps: &[Step], ask: &Ask<'_>) -> Match {
     // The exact body first; the masked one only if no step has it.

@@ -74,11 +74,8 @@ pub enum Reason {
     Provider,
     Budget,
     Deadline,
-    Policy,
     /// Too many attempts ended by crashes of their own.
     Attempts,
-    /// Memory ran out repeatedly.
-    Memory,
     /// The agent said so (exit 78).
     Agent,
 }
@@ -96,9 +93,7 @@ impl Reason {
             Self::Provider => "provider",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
-            Self::Policy => "policy",
             Self::Attempts => "attempts",
-            Self::Memory => "memory",
             Self::Agent => "agent",
         }
     }
@@ -299,8 +294,8 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
     })
 }
 
-/// Applies one event. Returns the number of the step it changed, if it changed just one; a
-/// `StepsMarked` changes those it names.
+/// Applies one event: the only way a record changes. What the event says is taken as it stands, so
+/// the same events give the same record after a restart.
 pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
     record.task.updated_ms = at_ms;
     match event {
@@ -477,7 +472,6 @@ fn reason_of(code: &str) -> Option<Reason> {
     match code {
         "budget" => Some(Reason::Budget),
         "deadline" => Some(Reason::Deadline),
-        "policy" => Some(Reason::Policy),
         "attempts" => Some(Reason::Attempts),
         "agent" => Some(Reason::Agent),
         _ => None,

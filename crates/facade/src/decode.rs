@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// The largest body: images travel in JSON. DESIGN section 12.
+/// The largest body: images travel in JSON.
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);

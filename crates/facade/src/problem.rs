@@ -129,7 +129,6 @@ fn title(code: Code) -> &'static str {
         Code::Conflict => "not possible in this state",
         Code::QueueFull => "queue full",
         Code::Budget => "budget used up",
-        Code::Deadline => "deadline passed",
         Code::Fenced => "attempt fenced",
         Code::Parked => "task is parked",
         Code::TooLarge => "too large",
@@ -212,7 +211,7 @@ impl IntoResponse for Problem {
 mod tests {
     use super::*;
 
-    const CODES: [Code; 15] = [
+    const CODES: [Code; 14] = [
         Code::Invalid,
         Code::NotFound,
         Code::NotAllowed,
@@ -220,7 +219,6 @@ mod tests {
         Code::Conflict,
         Code::QueueFull,
         Code::Budget,
-        Code::Deadline,
         Code::Fenced,
         Code::Parked,
         Code::TooLarge,

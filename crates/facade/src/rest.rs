@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The table of SURFACES section 3, typed again.
+    /// Every route that clients were promised, typed again.
     const PROMISED: [(Method, &str); 17] = [
         (Method::Get, "/api/v1/openapi.json"),
         (Method::Post, "/api/v1/agents/{agent}/tasks"),

@@ -1,4 +1,8 @@
 //! Who knocks: the request's token, whose it is, and whether it belongs at this listener.
+//!
+//! Every request passes here, and none is let in by where it comes from alone: a token counts only
+//! at the listener of its own instance, and only until a newer attempt's first call. Bodies are
+//! bounded here; what they ask for is decided elsewhere.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! Looking at the fleet and running it: agents, instances, the log, objects, secrets, applies.
+//!
+//! What an operator does beside tasks. Changes of the fleet are put to the keeper, which alone makes
+//! generations; whoever asks waits a minute for it at most. A secret's value goes in here and never
+//! comes out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

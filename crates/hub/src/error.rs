@@ -30,8 +30,6 @@ pub enum Code {
     QueueFull,
     /// A task's budget is used up.
     Budget,
-    /// The deadline passed.
-    Deadline,
     /// The attempt was fenced: a newer one holds the task.
     Fenced,
     /// The task is parked: it waits for a person.
@@ -62,7 +60,6 @@ impl Code {
             Self::QueueFull | Self::Budget => 429,
             Self::Upstream => 502,
             Self::Unavailable => 503,
-            Self::Deadline => 504,
             Self::NoSpace => 507,
             Self::Internal => 500,
         }
@@ -79,7 +76,6 @@ impl Code {
             Self::Conflict => "conflict",
             Self::QueueFull => "queue_full",
             Self::Budget => "budget",
-            Self::Deadline => "deadline",
             Self::Fenced => "fenced",
             Self::Parked => "parked",
             Self::TooLarge => "too_large",

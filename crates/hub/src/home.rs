@@ -28,7 +28,9 @@ pub enum HomeEvent {
     Gone,
 }
 
-/// Both directions. The sender must not block: the wiring owns a bounded queue and a thread.
+/// Both directions. Events are bounded: a hub that doesn't read makes the keeper wait. Commands
+/// have no bound of their own, for their sender must not block: each answers an event, a commit or
+/// an operator's call, of which there are only so many. The wiring's thread writes them out.
 #[derive(Debug)]
 pub struct HomeLink {
     pub events: tokio::sync::mpsc::Receiver<HomeEvent>,

@@ -1,4 +1,4 @@
-//! What a task's process is given: the object of SURFACES section 2, and its environment.
+//! What a task's process is given: the object of docs/reference/contract.md, and its environment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Metrics in the names of SURFACES section 3, fed by events and commits.
+//! Metrics by the names that dashboards know, fed by events and commits.
 
 use std::sync::atomic::AtomicU64;
 
@@ -6,6 +6,7 @@ use mainstay_core::event::Event;
 use mainstay_core::restart::Class;
 use mainstay_core::step::StepKind;
 use mainstay_core::task::TaskRecord;
+use mainstay_core::usage::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -188,24 +189,27 @@ impl Metrics {
             } => {
                 self.step(record, *n, "finished");
                 if let Some(model) = model {
-                    self.model_call(record, *n, &agent, model, usage, cost.usd());
+                    self.spent(&agent, model, usage, cost.usd());
+                    self.model_call(record, *n, model, usage);
                 }
             }
-            Event::StepFailed { n, .. } => self.step(record, *n, "failed"),
+            Event::StepFailed { n, usage, cost, .. } => {
+                self.step(record, *n, "failed");
+                // A stream that broke off was paid for as far as it came.
+                let step = record
+                    .step(*n)
+                    .filter(|step| step.kind == StepKind::Model && usage.total() > 0);
+                if let Some(step) = step {
+                    let model = step.model.as_deref().unwrap_or(&step.name);
+                    self.spent(&agent, model, usage, cost.usd());
+                }
+            }
             Event::StepUnknown { n } => self.step(record, *n, "unknown"),
             _ => {}
         }
     }
 
-    fn model_call(
-        &self,
-        record: &TaskRecord,
-        n: u32,
-        agent: &str,
-        model: &str,
-        usage: &mainstay_core::usage::Usage,
-        usd: Option<f64>,
-    ) {
+    fn spent(&self, agent: &str, model: &str, usage: &Usage, usd: Option<f64>) {
         let counts = [
             ("input", usage.input_tokens),
             ("output", usage.output_tokens),
@@ -227,6 +231,9 @@ impl Metrics {
             };
             self.cost.get_or_create(&labels).inc_by(usd);
         }
+    }
+
+    fn model_call(&self, record: &TaskRecord, n: u32, model: &str, usage: &Usage) {
         let (provider, name) = model.split_once('/').unwrap_or(("", model));
         let labels = |kind| GenAi {
             gen_ai_operation_name: "chat",

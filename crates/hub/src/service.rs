@@ -29,7 +29,7 @@ pub struct ServiceCall {
     pub protocol: ServiceProtocol,
     /// For `http` and `openai`.
     pub address: Option<SocketAddr>,
-    /// The object of SURFACES section 2: task, session, agent, attempt, input, history, token.
+    /// The object of docs/reference/contract.md: task, session, agent, attempt, input, history, token.
     pub body: serde_json::Value,
     /// Sent as `Mainstay-Token` when the agent's concurrency is above 1.
     pub token: Arc<str>,

@@ -1,4 +1,8 @@
 //! The hub's service: starts on what the home gives, follows the home's events, ends in order.
+//!
+//! Here every channel of the hub is made, and its bound stands there. The loop hands listeners to
+//! the edges, keeps one link per instance as the keeper lists them, and ticks. It never waits for a
+//! shim or a client, and decides nothing about tasks: that is the writer's.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

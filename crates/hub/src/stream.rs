@@ -44,7 +44,7 @@ impl FromStr for FrameId {
     }
 }
 
-/// One frame of a task's stream. Serialises with SURFACES' `type` words.
+/// One frame of a task's stream. Clients know its `type` words, which never change.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum FrameKind {

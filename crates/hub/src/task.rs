@@ -1,4 +1,8 @@
-//! Submitting, reading, waiting for, canceling, retrying and resuming tasks.
+//! Submitting, reading, waiting for, canceling, retrying and resuming tasks: what clients ask for.
+//!
+//! Every change is a job of the writer that checks first and emits afterwards, with whoever asked
+//! as the entry's author. Reading goes past the writer wherever the store knows enough. Who works
+//! on a task is `dispatch.rs`; what becomes of its calls is `step.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +54,8 @@ pub struct Resume {
     pub how: ResumeAs,
     /// The result to use with `done`.
     pub result: Option<serde_json::Value>,
+    /// Who says it, for the log.
+    pub author: String,
 }
 
 impl Hub {
@@ -185,7 +191,7 @@ impl Hub {
         .await
     }
 
-    /// Returns when the task has ended, or when time is up.
+    /// Returns when the task has ended, or when time is up; one that waits for a person goes on.
     pub async fn task_finished(&self, id: &str, timeout: Duration) -> Result<TaskView, HubError> {
         self.wait(id, timeout, TaskState::is_terminal).await
     }
@@ -230,16 +236,20 @@ impl Hub {
     }
 
     /// Ends a task and what it called.
-    pub async fn task_cancel(&self, id: &str) -> Result<TaskView, HubError> {
-        let task = id.to_owned();
-        self.writer.run(move |tx| canceled(tx, &task)).await??;
+    pub async fn task_cancel(&self, id: &str, author: &str) -> Result<TaskView, HubError> {
+        let (task, author) = (id.to_owned(), author.to_owned());
+        self.writer
+            .run(move |tx| canceled(tx, &task, &author))
+            .await??;
         self.task_get(id).await
     }
 
     /// Tries a failed, canceled or parked task again under today's generation. Finished steps stay.
-    pub async fn task_retry(&self, id: &str) -> Result<TaskView, HubError> {
-        let task = id.to_owned();
-        self.writer.run(move |tx| retried(tx, &task)).await??;
+    pub async fn task_retry(&self, id: &str, author: &str) -> Result<TaskView, HubError> {
+        let (task, author) = (id.to_owned(), author.to_owned());
+        self.writer
+            .run(move |tx| retried(tx, &task, &author))
+            .await??;
         self.task_get(id).await
     }
 
@@ -426,7 +436,7 @@ fn same_request(tx: &mut Tx<'_>, known: &str, fingerprint: &str) -> Result<Strin
     }
 }
 
-fn canceled(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
+fn canceled(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
     let state = state_of(tx, id)?;
     if state == TaskState::Canceled {
         return Ok(());
@@ -438,7 +448,7 @@ fn canceled(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
         ));
     }
     tx.end_process(id);
-    tx.emit(id, "owner", Event::TaskCanceled);
+    tx.emit(id, author, Event::TaskCanceled);
     let children: Vec<String> = tx
         .state
         .tasks
@@ -451,13 +461,13 @@ fn canceled(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
         .map(|task| task.id.clone())
         .collect();
     for child in children {
-        canceled(tx, &child)?;
+        canceled(tx, &child, author)?;
     }
     tx.ended(id);
     Ok(())
 }
 
-fn retried(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
+fn retried(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
     let state = state_of(tx, id)?;
     let asked = tx
         .state
@@ -489,7 +499,7 @@ fn retried(tx: &mut Tx<'_>, id: &str) -> Result<(), HubError> {
         ));
     }
     tx.lost_calls_unknown(id);
-    tx.emit(id, "owner", Event::TaskRetried);
+    tx.emit(id, author, Event::TaskRetried);
     tx.again(id);
     tx.renew_due(id);
     tx.dispatch();
@@ -533,11 +543,11 @@ fn resumed(tx: &mut Tx<'_>, id: &str, resume: &Resume) -> Result<(), HubError> {
         content_type: answer.content_type,
     };
     match answer.body {
-        Some(body) => tx.emit(id, "owner", event.with("answer", body)),
-        None => tx.emit(id, "owner", event),
+        Some(body) => tx.emit(id, &resume.author, event.with("answer", body)),
+        None => tx.emit(id, &resume.author, event),
     }
     // Other steps may be in question too: their turn comes when the agent asks for them.
-    tx.emit(id, "owner", Event::TaskResumed);
+    tx.emit(id, &resume.author, Event::TaskResumed);
     tx.dispatch();
     Ok(())
 }

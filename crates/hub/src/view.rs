@@ -1,4 +1,4 @@
-//! The shapes the API prints. Each is SURFACES' JSON to the letter.
+//! The shapes the API prints. Clients rely on each word: fields are added, never renamed or removed.
 
 use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::TaskRecord;

@@ -37,7 +37,7 @@ enum Command {
     /// See an agent killed in mid-task and nothing lost; needs no key and no network
     Demo(demo::DemoArgs),
     /// Run the fleet of these manifests in the foreground and follow their changes
-    #[command(visible_alias = "keeper")]
+    #[command(alias = "keeper")]
     Up(up::UpArgs),
     /// Write a manifest
     New(new::NewArgs),
@@ -82,8 +82,10 @@ enum Command {
     /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
     /// The hub's process; started by `up`
+    #[command(hide = true)]
     Hub(hub::HubArgs),
     /// The built-in agent loop's process; started for each task of a `builtin` agent
+    #[command(hide = true)]
     Runtime(RuntimeArgs),
     /// The demo's tools, as an MCP server on standard input and output
     #[command(hide = true)]

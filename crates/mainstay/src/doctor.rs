@@ -3,6 +3,7 @@
 //! Looks only at this machine and asks nobody outside. Secrets show by name, never by value.
 
 mod agents;
+mod volume;
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -80,7 +80,8 @@ pub struct Source {
 /// A directory kept per instance across restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    pub size_bytes: u64,
+    /// What it is meant to hold; nothing is said of more.
+    pub size_bytes: Option<u64>,
 }
 
 /// What one task may use; the call after the one that reaches it is refused.

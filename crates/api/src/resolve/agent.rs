@@ -89,7 +89,7 @@ impl Resolver<'_> {
             concurrency: spec.concurrency,
             queue_max: spec.queue.max,
             volume: spec.volume.as_ref().map(|volume| Volume {
-                size_bytes: volume.size.bytes,
+                size_bytes: volume.size.map(|size| size.bytes),
             }),
             max_attempts: spec.restart.max_attempts,
             grace_ms: spec.restart.grace.ms,

@@ -23,7 +23,6 @@ impl Resolver<'_> {
                     .version
                     .clone()
                     .unwrap_or_else(|| hash[..12].to_owned()),
-                explicit_version: spec.version.is_some(),
                 prompts: spec.prompts.clone(),
             };
             self.fleet

@@ -504,10 +504,6 @@ metadata: {}
       3 | spec: {prompt: {}, volume: {}, runtime: {exec: {}}}
         |                ^^
 
-    fleet.yaml:3:28: `spec.volume.size` is missing
-      3 | spec: {prompt: {}, volume: {}, runtime: {exec: {}}}
-        |                            ^^
-
     fleet.yaml:3:48: `spec.runtime.exec.command` is missing
       3 | spec: {prompt: {}, volume: {}, runtime: {exec: {}}}
         |                                                ^^

@@ -283,26 +283,30 @@ async fn show(
 async fn cancel(
     State(hub): State<Hub>,
     PathOf(id): PathOf<String>,
+    Extension(author): Extension<Author>,
 ) -> Result<Json<TaskView>, Problem> {
-    Ok(Json(hub.task_cancel(&id).await?))
+    Ok(Json(hub.task_cancel(&id, &author.0).await?))
 }
 
 async fn retry(
     State(hub): State<Hub>,
     PathOf(id): PathOf<String>,
+    Extension(author): Extension<Author>,
 ) -> Result<Json<TaskView>, Problem> {
-    Ok(Json(hub.task_retry(&id).await?))
+    Ok(Json(hub.task_retry(&id, &author.0).await?))
 }
 
 async fn resume(
     State(hub): State<Hub>,
     PathOf(id): PathOf<String>,
+    Extension(author): Extension<Author>,
     JsonBody(body): JsonBody<Resumption>,
 ) -> Result<Json<TaskView>, Problem> {
     let resume = Resume {
         step: body.step,
         how: body.how,
         result: body.result,
+        author: author.0.to_string(),
     };
     Ok(Json(hub.task_resume(&id, resume).await?))
 }

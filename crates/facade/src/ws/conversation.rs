@@ -276,7 +276,7 @@ mod tests {
             size_of::<F>()
         }
         let run = size(&|(talk, socket): (Box<Conversation>, Box<WebSocket>)| talk.run(socket));
-        // Ours of the 4 KiB that DESIGN section 13 allows; buffers and tokio's share come on top.
+        // Ours of the 4 KiB that an idle socket may cost; buffers and tokio's share come on top.
         let ours = run + size_of::<Conversation>() + size_of::<WebSocket>();
         assert!(ours <= 2048, "{ours} bytes");
     }

@@ -1,4 +1,4 @@
-//! The API of SURFACES section 3, route by route.
+//! The API for clients, route by route.
 
 use std::io::BufRead as _;
 

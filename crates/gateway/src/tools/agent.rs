@@ -15,8 +15,6 @@ use crate::Gateway;
 
 /// How long one look waits. Short enough to notice that the hub stops.
 const LOOK: Duration = Duration::from_secs(5);
-/// Between looks at a task that waits for a person.
-const PARKED: Duration = Duration::from_secs(1);
 
 pub(super) async fn call(
     gateway: &Arc<Gateway>,
@@ -46,7 +44,7 @@ pub(super) async fn call(
     let deadline = Instant::now() + Duration::from_millis(call.tool.timeout_ms);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let seen = match gateway.hub.task_wait(&task.id, LOOK.min(left)).await {
+        let seen = match gateway.hub.task_finished(&task.id, LOOK.min(left)).await {
             Ok(seen) => seen,
             Err(error) => {
                 return unanswered(format!("task {} can't be read: {error}", task.id), false);
@@ -64,9 +62,6 @@ pub(super) async fn call(
                 ),
                 true,
             );
-        }
-        if seen.state.ends_with("required") {
-            tokio::time::sleep(PARKED.min(left)).await;
         }
     }
 }

@@ -145,7 +145,7 @@ async fn an_attached_service_is_given_tasks_and_answers_them() {
     );
     let third = submit(&home, "three").await;
     assert_eq!(hear(&mut socket).await["task"], json!(third));
-    home.hub.task_cancel(&third).await.unwrap();
+    home.hub.task_cancel(&third, "owner").await.unwrap();
     assert_eq!(
         hear(&mut socket).await,
         json!({"type": "cancel", "task": third})

@@ -195,6 +195,7 @@ async fn an_opaque_call_of_unknown_outcome_waits_for_a_person() {
         step: 1,
         how: ResumeAs::Done,
         result: Some(json!({"sent": true})),
+        author: "owner".into(),
     };
     home.hub.task_resume(&task, resume).await.unwrap();
     // The first attempt is also given again, when the hub hears what the shim runs.
@@ -337,7 +338,7 @@ async fn an_agent_as_a_tool_is_a_task_of_its_own_and_the_same_one_when_asked_aga
             (child.input, child.parent),
             (json!("write"), Some(task.clone()))
         );
-        home.hub.task_cancel(&child.id).await.unwrap();
+        home.hub.task_cancel(&child.id, "owner").await.unwrap();
     };
     let (answer, ()) = tokio::join!(call, helped);
     let (message, is_error) = text(&answer);

@@ -9,7 +9,6 @@ use crate::home::{Home, fleet};
 fn pack(version: &str, text: &str) -> PromptPack {
     PromptPack {
         version: version.into(),
-        explicit_version: true,
         prompts: BTreeMap::from([("greet".to_owned(), text.to_owned())]),
     }
 }

@@ -163,6 +163,7 @@ async fn after_a_hubs_death_models_are_repeated_and_opaque_tools_wait_for_a_pers
         step: 3,
         how: ResumeAs::Done,
         result: Some(json!("it was done")),
+        author: "owner".into(),
     };
     home.hub.task_resume(&task, word).await.unwrap();
     let (_, attempts) = home.shim.assigned().await;

@@ -84,14 +84,14 @@ async fn simulate(seed: u64) {
                 let _ = world
                     .hub()
                     .await
-                    .task_cancel(&tasks[random.pick(tasks.len())])
+                    .task_cancel(&tasks[random.pick(tasks.len())], "owner")
                     .await;
             }
             10 => {
                 let _ = world
                     .hub()
                     .await
-                    .task_retry(&tasks[random.pick(tasks.len())])
+                    .task_retry(&tasks[random.pick(tasks.len())], "owner")
                     .await;
             }
             11 => check::rows_are_what_the_entries_say(&directory(state.path())),
@@ -148,7 +148,7 @@ async fn answer(world: &Arc<World>, tasks: &[String], random: &mut Random) {
         }
         assert_ne!(view.reason.as_deref(), Some("divergence"), "{view:?}");
         let Some(step) = view.asked_step else {
-            let _ = hub.task_retry(task).await;
+            let _ = hub.task_retry(task, "owner").await;
             continue;
         };
         let Ok(steps) = hub.task_steps(task).await else {
@@ -166,6 +166,7 @@ async fn answer(world: &Arc<World>, tasks: &[String], random: &mut Random) {
                 ResumeAs::Repeat
             },
             result: None,
+            author: "owner".into(),
         };
         if let Err(error) = hub.task_resume(task, resume).await {
             let raced = matches!(error.code, Code::Conflict | Code::Unavailable);

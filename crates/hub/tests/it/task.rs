@@ -107,7 +107,7 @@ async fn two_crashes_alike_with_nothing_done_between_wait_for_a_person() {
         ("input-required", Some("poison"))
     );
     assert!(view.error.unwrap().message.contains("it broke"));
-    home.hub.task_retry(&task).await.unwrap();
+    home.hub.task_retry(&task, "owner").await.unwrap();
     let (_, attempts) = home.shim.assigned().await;
     assert_eq!(attempts[0].number, 3);
     home.ended(&task, 3, exited(0, "ok"), false).await;
@@ -194,7 +194,7 @@ async fn a_canceled_task_ends_its_process_and_its_token() {
     let task = home.submit("x").await.id;
     let (_, attempts) = home.shim.assigned().await;
     let caller = home.hub.identify(&attempts[0].token).await.unwrap();
-    home.hub.task_cancel(&task).await.unwrap();
+    home.hub.task_cancel(&task, "owner").await.unwrap();
     home.shim
         .until(|message| matches!(message, ToShim::EndTask { .. }))
         .await;
@@ -229,6 +229,7 @@ async fn a_word_is_only_taken_on_a_step_in_question() {
         step: 1,
         how: ResumeAs::Repeat,
         result: None,
+        author: "owner".into(),
     };
     assert_eq!(
         home.hub.task_resume(&task, resume).await.unwrap_err().code,

@@ -41,6 +41,7 @@ pub(super) async fn look(
     let mut findings = credentials(&fleet, &agents, secrets.as_ref());
     findings.extend(agents.iter().filter_map(|agent| command(state, agent)));
     findings.extend(servers(&fleet, &agents));
+    findings.extend(super::volume::look(state, &agents));
     for agent in &agents {
         findings.extend(work(client, agent).await);
     }

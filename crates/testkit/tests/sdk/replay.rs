@@ -1,4 +1,4 @@
-//! What DESIGN's replay promises to programs that ask in unusual ways: equal calls in parallel,
+//! What docs/guarantees.md promises to programs that ask in unusual ways: equal calls in parallel,
 //! retries inside the SDK, the time in a prompt, a checkpoint of the agent's own.
 
 use std::time::Duration;
