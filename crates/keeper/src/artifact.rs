@@ -23,7 +23,7 @@ pub(crate) enum ArtifactError {
     TooMany,
     #[error("is larger than 1 GiB; put the agent's code into a directory of its own")]
     TooLarge,
-    #[error("can't be copied: {path}: {source}")]
+    #[error("can't be copied: {path}")]
     Io { path: PathBuf, source: io::Error },
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn store_sources(state: &State, set: &mut Set) -> Result<(), Problems
         match artifact::store(state, source.path.as_ref()) {
             Ok(hash) => source.hash = Some(hash),
             Err(error) => {
-                let message = format!("`source` of agent {} {error}", agent.name);
+                let message = format!("`source` of agent {} {}", agent.name, chain(&error));
                 problems.push(Problem::of_file(&source.path, message));
             }
         }
@@ -45,6 +45,17 @@ pub(crate) fn store_sources(state: &State, set: &mut Set) -> Result<(), Problems
     } else {
         Err(Problems(problems))
     }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }
 
 /// Writes a set as a generation above `current`; one of the same content that was written before

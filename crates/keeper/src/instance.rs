@@ -1,4 +1,8 @@
 //! The keeper's side of one shim: forked or adopted, spoken to, watched, ended with all it left.
+//!
+//! A shim outlives its keeper: the next one finds its socket in the state and adopts it, and ends
+//! what doesn't answer. What an instance runs comes from its plan alone, never from the
+//! hub; what becomes of its tasks is between shim and hub.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

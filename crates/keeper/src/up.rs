@@ -132,9 +132,9 @@ struct Keeper {
     adopted: Vec<Adopted>,
     /// Gateways of instances between two shims.
     spare: BTreeMap<String, Listener>,
-    /// What should run; `None`: what the hub's current generation says.
     /// The one workspace of this state.
     workspace: String,
+    /// What should run; `None`: what the hub's current generation says.
     desired: Option<Set>,
     proposed: Vec<Generation>,
     active: Option<Generation>,

@@ -23,7 +23,7 @@ pub(crate) enum Failure {
     Start(#[source] std::io::Error),
     #[error("the task's {what} can't be given to a model: {reason}")]
     Input { what: &'static str, reason: String },
-    #[error("the request can't be written for the model: {0}")]
+    #[error("the request can't be written for the model")]
     Request(#[from] llm::Refusal),
     /// The gateway's or the provider's own words.
     #[error("{what} was refused ({status}): {message}")]

@@ -13,7 +13,7 @@ fn main() -> std::io::Result<()> {
     let program = CString::new(program)?;
     let root = rustix::process::geteuid().is_root();
     let user = root.then_some((61_234, 61_234));
-    let closed = std::path::PathBuf::from("/root/.cargo");
+    let closed = std::path::PathBuf::from("/root");
     let view = || match user {
         Some(user) => sandbox::reach::view(std::slice::from_ref(&closed), user),
         None => Ok(None),

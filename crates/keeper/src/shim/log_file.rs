@@ -1,6 +1,6 @@
 //! One instance's standard output or error on disk: bounded, rotated once, never in the way.
 //!
-//! A full or read-only disk must not stop an agent: what can't be written is dropped and counted.
+//! A full or read-only disk must not stop an agent: what can't be written is dropped.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -32,7 +32,7 @@ impl Keeper {
             if let Err(error) = self.ensure(planned, &pinned) {
                 say(&format!(
                     "mainstay: instance {name} can't be started: {}",
-                    chain(&error)
+                    generation::chain(&error)
                 ));
                 self.reconcile_at = Some(Instant::now() + RETRY);
             }
@@ -260,15 +260,4 @@ pub(super) fn end_descendants(spared: &BTreeSet<u32>) {
 /// Reaps every child that has ended, when nothing depends on their exit codes any more.
 pub(super) fn reap_all() {
     while let Ok(Reaped::Child(..)) = sandbox::process::reap_any() {}
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }
