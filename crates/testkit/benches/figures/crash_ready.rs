@@ -1,6 +1,6 @@
 //! How long after SIGKILL the next process speaks: ours over 1,000 kills, peers beside it.
 //!
-//! All run the same child (`testkit-idle`), which writes its ready byte and then its number to the
+//! All run the same child (`testkit-idle`), which listens and then writes its number to the
 //! harness; the clock runs from just before the kill to the harness having read that number.
 
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ kind: Agent
 metadata: {{name: idle}}
 spec:
   models: [fake/fake-1]
-  runtime: {{service: {{command: {command}, protocol: attach}}}}
+  runtime: {{service: {{command: {command}, protocol: http}}}}
   env: {{TESTKIT_FLEET: "{{{{mark}}}}"}}
 "#
         ),

@@ -101,7 +101,7 @@ kind: Agent
 metadata: {{name: idle}}
 spec:
   models: [fake/fake-1]
-  runtime: {{service: {{command: {command}, protocol: attach}}}}
+  runtime: {{service: {{command: {command}, protocol: http}}}}
   env: {{TESTKIT_FLEET: "{{{{mark}}}}"}}
   replicas: {replicas}
 "#
