@@ -24,7 +24,12 @@ pub(crate) fn measure(report: &mut Report) {
         cores,
         of(&processors, "model name"),
         of(&read("/proc/meminfo"), "MemTotal"),
-        read("/proc/sys/kernel/osrelease").trim()
+        // The number alone: what follows names whoever built the kernel.
+        read("/proc/sys/kernel/osrelease")
+            .split('-')
+            .next()
+            .unwrap_or_default()
+            .trim()
     ));
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("unknown");
