@@ -1,10 +1,12 @@
 //! Metrics by the names that dashboards know, fed by events and commits.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use mainstay_core::event::Event;
 use mainstay_core::restart::Class;
-use mainstay_core::step::StepKind;
+use mainstay_core::step::{Step, StepKind};
 use mainstay_core::task::TaskRecord;
 use mainstay_core::usage::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::shared::lock;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AgentState {
@@ -77,7 +81,12 @@ pub struct Metrics {
     commit: Histogram,
     operation: Family<GenAi, Histogram>,
     token_usage: Family<GenAi, Histogram>,
+    /// Models that only their askers' words name.
+    asked: Mutex<BTreeSet<String>>,
 }
+
+/// Beyond it they are counted as `other`.
+const MAX_ASKED: usize = 256;
 
 fn seconds(start: f64, count: u16) -> Histogram {
     Histogram::new(exponential_buckets(start, 2.0, count))
@@ -103,6 +112,7 @@ impl Metrics {
             token_usage: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(1.0, 4.0, 14))
             }),
+            asked: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -200,12 +210,33 @@ impl Metrics {
                     .step(*n)
                     .filter(|step| step.kind == StepKind::Model && usage.total() > 0);
                 if let Some(step) = step {
-                    let model = step.model.as_deref().unwrap_or(&step.name);
-                    self.spent(&agent, model, usage, cost.usd());
+                    let model = self.model_of(record, step);
+                    self.spent(&agent, &model, usage, cost.usd());
                 }
             }
             Event::StepUnknown { n } => self.step(record, *n, "unknown"),
             _ => {}
+        }
+    }
+
+    /// The model that a failed call went to, as far as it is known: a failure doesn't say.
+    fn model_of(&self, record: &TaskRecord, step: &Step) -> String {
+        let known = record
+            .steps
+            .iter()
+            .rev()
+            .filter(|other| other.name == step.name)
+            .find_map(|other| other.model.as_ref());
+        if let Some(model) = known {
+            return model.clone();
+        }
+        // What was asked for is the agent's own word, and it could use a new one each time.
+        let mut asked = lock(&self.asked);
+        if asked.len() < MAX_ASKED || asked.contains(&step.name) {
+            asked.insert(step.name.clone());
+            step.name.clone()
+        } else {
+            "other".to_owned()
         }
     }
 

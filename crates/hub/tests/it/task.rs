@@ -4,10 +4,11 @@ use contract::shim::{Fact, ToShim};
 use hub::Code;
 use hub::task::Resume;
 use mainstay_core::task::ResumeAs;
+use mainstay_core::usage::{Cost, Usage};
 use serde_json::json;
 
 use crate::home::{Home, WAIT, exited, fleet, killed, model, tool, work};
-use hub::step::Effect;
+use hub::step::{Effect, Failure, StepTurn};
 
 #[tokio::test]
 async fn a_task_goes_from_manifest_to_answer() {
@@ -235,5 +236,39 @@ async fn a_word_is_only_taken_on_a_step_in_question() {
         home.hub.task_resume(&task, resume).await.unwrap_err().code,
         Code::Conflict
     );
+    home.end().await;
+}
+
+#[tokio::test]
+async fn what_a_call_cost_that_failed_is_in_the_metrics() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    home.submit("x").await;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    let StepTurn::Run(run, _) = home.hub.step_begin(&caller, model("one")).await.unwrap() else {
+        panic!("new")
+    };
+    run.fail(Failure {
+        status: 502,
+        content_type: "application/json".into(),
+        body: "{}".into(),
+        broken: true,
+        usage: Usage {
+            output_tokens: 7,
+            ..Usage::default()
+        },
+        cost: Cost::from_usd(Some(0.5)),
+        credential: None,
+    })
+    .await;
+    let text = home.hub.metrics_text().await.unwrap();
+    let value = |name: &str, label: &str| {
+        text.lines()
+            .find(|line| line.starts_with(name) && line.contains("\"gpt\"") && line.contains(label))
+            .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    assert_eq!(value("mainstay_tokens_total", "output"), Some(7.0));
+    assert_eq!(value("mainstay_cost_usd_total", ""), Some(0.5));
     home.end().await;
 }
