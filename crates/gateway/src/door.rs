@@ -19,6 +19,8 @@ use crate::wire::Connection;
 
 /// The largest request that is read.
 pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+/// How long the rest of a body that is too large is read and dropped.
+const SWALLOW_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// One request's way in, without its body.
 pub struct Door {
@@ -73,15 +75,32 @@ impl Door {
 }
 
 /// Reads a body up to [`MAX_REQUEST_BYTES`].
-pub async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
-    match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
+pub async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
+    match Limited::new(&mut body, MAX_REQUEST_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(HubError::new(
-            Code::TooLarge,
-            format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            swallow(body).await;
+            Err(HubError::new(
+                Code::TooLarge,
+                format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
+            ))
+        }
         Err(_) => Err(HubError::new(Code::Invalid, "the request's body broke off")),
     }
+}
+
+/// Reads on for a while and keeps nothing: clients look for the answer only once they have sent
+/// all of theirs, and would see a broken pipe instead of 413.
+async fn swallow(mut body: Incoming) {
+    let rest = async {
+        let mut left = MAX_REQUEST_BYTES;
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    let _ = tokio::time::timeout(SWALLOW_TIMEOUT, rest).await;
 }
 
 /// Reads a body that must be JSON.

@@ -331,17 +331,17 @@ impl Tx<'_> {
             return;
         }
         let answer = (class == Class::Done).then(|| answer_of(&exit.stdout));
-        let reason = if exit.stdout_truncated && class == Class::Done {
-            Some("its answer on standard output is larger than 8 MiB".to_owned())
-        } else {
-            exit.spawn_error
-                .clone()
-                .or_else(|| last_lines(&exit.stderr_tail))
-        };
+        let reason = exit
+            .spawn_error
+            .clone()
+            .or_else(|| last_lines(&exit.stderr_tail))
+            .or_else(|| (class != Class::Final).then(|| how_it_ended(exit)));
         let recorded = ended_event(attempt, class, exit);
-        if exit.stdout_truncated && class == Class::Done {
+        // The shim ends a process that goes on writing; the next attempt would write as much.
+        if exit.stdout_truncated {
             self.emit(id, "shim", recorded);
-            self.fail(id, "too_large", reason.unwrap_or_default());
+            let message = "its answer on standard output is larger than 8 MiB: let it write a file and answer with its name";
+            self.fail(id, "too_large", message.to_owned());
             return;
         }
         self.emit(id, "shim", recorded);
@@ -727,6 +727,16 @@ fn answer_of(stdout: &str) -> Answer {
 }
 
 /// The end of standard error as a reason: its last lines.
+/// For an end that left nothing on standard error.
+fn how_it_ended(exit: &ShimExit) -> String {
+    let how = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an end unseen".to_owned(),
+    };
+    format!("{how}, with nothing on standard error")
+}
+
 fn last_lines(stderr: &str) -> Option<String> {
     let lines: Vec<&str> = stderr.trim_end().lines().rev().take(3).collect();
     let text = lines.into_iter().rev().collect::<Vec<_>>().join("\n");

@@ -103,6 +103,8 @@ pub struct SessionView {
     pub agent: String,
     pub created: String,
     pub updated: String,
+    /// Left out in lists, like the turns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnView>,

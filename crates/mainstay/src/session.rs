@@ -53,16 +53,11 @@ pub async fn session(place: &PlaceArgs, args: SessionArgs) -> Outcome {
 }
 
 fn list_view(sessions: &Value) -> String {
-    let mut columns = Columns::new(&["ID", "AGENT", "TASKS", "UPDATED"]);
+    let mut columns = Columns::new(&["ID", "AGENT", "UPDATED"]);
     for session in items(sessions) {
-        let tasks = session
-            .get("tasks")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len);
         columns.row(vec![
             cell(session, "id"),
             cell(session, "agent"),
-            tasks.to_string(),
             cell(session, "updated"),
         ]);
     }

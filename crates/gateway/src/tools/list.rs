@@ -108,10 +108,13 @@ async fn expose(
                 format!("the tools of {} can't be listed: {error}", entry.tool),
             )
         })?;
+    // A tool without a name can't be called, and providers refuse a request that lists one.
     let allowed = tools.iter().filter(|served| {
-        tool.allow
-            .as_ref()
-            .is_none_or(|allow| allow.contains(&served.name))
+        !served.name.is_empty()
+            && tool
+                .allow
+                .as_ref()
+                .is_none_or(|allow| allow.contains(&served.name))
     });
     Ok(allowed
         .map(|served| of_server(entry, tool, served))
