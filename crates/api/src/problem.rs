@@ -40,6 +40,12 @@ impl Problem {
         self
     }
 
+    /// Its place, and the field that its message begins with.
+    pub(crate) fn subject(&self) -> (&str, usize, usize, &str) {
+        let field = self.message.split(' ').next().unwrap_or_default();
+        (&self.path, self.line, self.column, field)
+    }
+
     #[must_use]
     pub(crate) fn with_maybe(mut self, hint: Option<String>) -> Self {
         self.hint = hint.or(self.hint);

@@ -90,6 +90,9 @@ pub fn resolve(documents: &[Document], facts: &Facts<'_>) -> Result<Resolved, Pr
         problems: mut found,
         ..
     } = parsed;
+    // A field that can't be read is left out: that it is missing then is no news.
+    let told: BTreeSet<_> = found.iter().map(Problem::subject).collect();
+    problems.retain(|problem| !told.contains(&problem.subject()));
     found.append(&mut problems);
     let order: BTreeMap<&str, usize> = documents
         .iter()
