@@ -251,8 +251,10 @@ async fn an_answer_that_breaks_off_is_asked_for_again_as_a_retry() {
 }
 
 #[tokio::test]
-async fn a_clean_end_without_the_terminal_event_is_no_answer() {
-    let cut = chat_text("half").replace("data: [DONE]\n\n", "");
+async fn a_clean_end_without_a_finish_reason_is_no_answer() {
+    let cut = chat_text("half")
+        .replace("data: [DONE]\n\n", "")
+        .replace(r#""stop""#, "null");
     let (gateway, uri) = Gateway::start(
         vec![Play::Answer(cut), Play::Answer(chat_text("whole"))],
         None,
