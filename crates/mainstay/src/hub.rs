@@ -26,6 +26,7 @@ pub fn hub(_args: &HubArgs) -> Outcome {
     let kernel =
         |error| Failure::new(Exit::Failed, "the kernel refuses what the hub needs").because(error);
     sandbox::process::hide_memory().map_err(kernel)?;
+    sandbox::process::raise_open_files().map_err(kernel)?;
     log_to_stderr();
     let (hello, home) = hub_link::open().map_err(|error| {
         let exit = if matches!(error, LinkError::Missing(_)) {

@@ -219,6 +219,19 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
+/// Raises the limit of open files to what is allowed: each client and agent costs one.
+pub fn raise_open_files() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
+    Ok(())
+}
+
 /// Names this process in `/proc/PID/comm` (15 bytes).
 pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
     Ok(rustix::thread::set_name(name)?)
