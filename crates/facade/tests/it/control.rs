@@ -65,6 +65,31 @@ fn the_owner_needs_no_token_here() {
 }
 
 #[test]
+fn who_cancels_and_retries_stands_in_the_log() {
+    let served = Served::start();
+    let (_, task) = call(
+        &served,
+        "POST",
+        "/api/v1/agents/echo/tasks",
+        &json!({"input": "hang"}),
+    );
+    let id = task["id"].as_str().unwrap();
+    for word in ["cancel", "retry"] {
+        let path = format!("/api/v1/tasks/{id}/{word}");
+        let (status, task) = call(&served, "POST", &path, &Value::Null);
+        assert_eq!(status, 200, "{word}: {task}");
+    }
+    let path = "/api/v1/log/entries?limit=200";
+    let (_, entries) = call(&served, "GET", path, &Value::Null);
+    let author = format!("cli:uid={}", rustix::process::geteuid().as_raw());
+    for kind in ["task.canceled", "task.retried"] {
+        let entries = entries["items"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["kind"] == kind).unwrap();
+        assert_eq!(entry["author"], author, "{kind}");
+    }
+}
+
+#[test]
 fn secrets_are_set_listed_by_name_and_removed() {
     let served = Served::start();
     assert_eq!(
