@@ -432,3 +432,24 @@ fn an_interrupted_run_lets_go_of_a_task_that_goes_on() {
     });
     check_log(&mut house);
 }
+
+#[test]
+fn doctor_tells_of_a_volume_that_holds_more_than_it_is_meant_to() {
+    let mut house = House::new();
+    let manifest = "\
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: filler}
+spec:
+  runtime: {exec: {command: [sh, -c, 'cat >/dev/null; head -c 2M /dev/zero >$MAINSTAY_VOLUME/big; echo done']}}
+  volume: {size: 1Mi}
+";
+    let fleet = house.write("fleet.yaml", manifest);
+    house.up(&[&fleet]);
+    let doctor = || house.run(&["doctor", "filler"]).expect(0).out;
+    assert!(doctor().contains("holds 0 MiB of 1 MiB"), "{}", doctor());
+    house.run(&["run", "filler", "x"]).expect(0);
+    let told = doctor();
+    assert!(told.contains("holds 2 MiB, meant for 1 MiB"), "{told}");
+    check_log(&mut house);
+}
