@@ -128,5 +128,17 @@ async fn a_tool_inside_the_agent_runs_once_whoever_dies() {
         .post(&second, "/step", &json!({"step": "none", "result": 1}))
         .await;
     assert_eq!(wrong.status(), 404);
+    // A report that comes where the question went is a report, and what is neither is refused.
+    let ask = json!({"arguments": {"path": "/y"}});
+    let answer = home.post(&second, "/step/write", &ask).await;
+    let mut report: Value = answer.json().await.unwrap();
+    report.as_object_mut().unwrap().remove("run");
+    report["result"] = json!({"bytes": 4});
+    let reported = home.post(&second, "/step/write", &report).await;
+    let reported: Value = reported.json().await.unwrap();
+    assert_eq!(reported, json!({"step": report["step"]}));
+    let odd = json!({"argumnts": {"path": "/y"}});
+    let odd = home.post(&second, "/step/write", &odd).await;
+    assert_eq!(odd.status(), 400);
     home.end().await;
 }

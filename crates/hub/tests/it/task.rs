@@ -141,6 +141,24 @@ async fn kills_from_outside_are_not_counted() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_fails_the_task_however_its_process_ended() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    home.submit("write").await;
+    let (id, _) = home.shim.assigned().await;
+    let mut exit = killed();
+    exit.stdout_truncated = true;
+    home.ended(&id, 1, exit, false).await;
+    let view = home.hub.task_wait(&id, WAIT).await.unwrap();
+    let error = view.error.expect("an error");
+    assert_eq!(
+        (view.state.as_str(), error.code.as_str(), view.attempts),
+        ("failed", "too_large", 1)
+    );
+    home.end().await;
+}
+
+#[tokio::test]
 async fn exit_78_fails_the_task_for_good() {
     let state = tempfile::tempdir().unwrap();
     let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
