@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::Hub;
 use crate::caller::Caller;
-use crate::dispatch::Answer;
+use crate::ending::Answer;
 use crate::keys::Claim;
 use crate::shared::lock;
 

@@ -1,8 +1,9 @@
 //! The one writer: takes jobs, decides each against its state, commits what has queued as one
 //! transaction, and only then replies.
 //!
-//! A job runs on the writer's thread with a [`Tx`]. It checks first and emits afterwards; a job
-//! that refuses emits nothing. What an event changes is applied at once, so that later jobs of the
+//! A job runs on the writer's thread with a [`Tx`]. It checks first and emits afterwards: a job
+//! that is rejected as wrong emits nothing, and a refusal that is a fact (a budget that refuses, a
+//! task that is parked) is journaled before it is told. What an event changes is applied at once, so that later jobs of the
 //! same batch see it; nobody outside sees it before the commit. If a commit fails the process
 //! ends: a flush is never retried, and the hub never runs unrecorded.
 
