@@ -36,7 +36,12 @@ pub(crate) struct Set {
 /// Reads the files of these paths; a directory's manifests with those of its subdirectories.
 pub(crate) fn collect(paths: &[PathBuf], state_root: &Path) -> Result<Vec<Document>, Problems> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
-    for (file, found) in files(paths, state_root) {
+    let (files, unread) = files(paths, state_root);
+    // What can't be looked into is not empty: taking it so would take its agents away.
+    for (place, reason) in unread {
+        problems.push(Problem::of_file(&place.display().to_string(), reason));
+    }
+    for (file, found) in files {
         let name = file.display().to_string();
         match read(&file) {
             Ok(text) if found => documents.push(Document::found(name, text)),
@@ -51,9 +56,13 @@ pub(crate) fn collect(paths: &[PathBuf], state_root: &Path) -> Result<Vec<Docume
     }
 }
 
-/// Every file that counts, and whether it was met in a directory.
-fn files(paths: &[PathBuf], state_root: &Path) -> Vec<(PathBuf, bool)> {
-    let mut files = Vec::new();
+/// Places that could not be read, each with the reason.
+type Unread = Vec<(PathBuf, String)>;
+
+/// Every file that counts, and whether it was met in a directory; then what could not be read,
+/// and why.
+fn files(paths: &[PathBuf], state_root: &Path) -> (Vec<(PathBuf, bool)>, Unread) {
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
     for path in paths {
         if !path.is_dir() {
             files.push((path.clone(), false));
@@ -62,15 +71,21 @@ fn files(paths: &[PathBuf], state_root: &Path) -> Vec<(PathBuf, bool)> {
         let mut open = vec![path.clone()];
         let mut found = Vec::new();
         while let Some(directory) = open.pop() {
-            for entry in std::fs::read_dir(&directory)
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+            let entries = match std::fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    let reason = format!(
+                        "{}: make the directory readable, or name the manifests one by one",
+                        reason(&error)
+                    );
+                    unread.push((directory, reason));
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
                 let (name, path) = (entry.file_name(), entry.path());
                 let name = name.to_string_lossy();
-                let skipped = name.starts_with('.') || name == "node_modules";
-                if skipped || found.len() >= MAX_FILES {
+                if name.starts_with('.') || name == "node_modules" {
                     continue;
                 }
                 let kind = entry.file_type();
@@ -82,11 +97,18 @@ fn files(paths: &[PathBuf], state_root: &Path) -> Vec<(PathBuf, bool)> {
                     found.push(path);
                 }
             }
+            if found.len() > MAX_FILES {
+                unread.push((
+                    path.clone(),
+                    format!("holds more than {MAX_FILES} manifests"),
+                ));
+                break;
+            }
         }
         found.sort();
         files.extend(found.into_iter().map(|path| (path, true)));
     }
-    files
+    (files, unread)
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -142,8 +164,9 @@ pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result
 
 /// What changes when a manifest, a transcript or an agent's code is saved. Costs a stat per file.
 pub(crate) fn signature(paths: &[PathBuf], sources: &[PathBuf], state_root: &Path) -> String {
-    let mut text = String::new();
-    for (file, _) in files(paths, state_root) {
+    let (files, unread) = files(paths, state_root);
+    let mut text = format!("{unread:?}\n");
+    for (file, _) in files {
         let stamp = std::fs::metadata(&file)
             .map(|found| (found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
             .ok();
@@ -215,6 +238,26 @@ fn changed(old: &Value, new: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_manifests_than_are_read_is_a_problem_and_not_a_smaller_fleet() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "apiVersion: mainstay.dev/v1alpha1\n";
+        for n in 0..=MAX_FILES {
+            std::fs::write(directory.path().join(format!("{n}.yaml")), text).unwrap();
+        }
+        let paths = [directory.path().to_owned()];
+        let problems = collect(&paths, Path::new("/nowhere")).unwrap_err();
+        assert!(
+            problems.to_string().contains("holds more than"),
+            "{problems}"
+        );
+        std::fs::remove_file(directory.path().join("7.yaml")).unwrap();
+        assert_eq!(
+            collect(&paths, Path::new("/nowhere")).unwrap().len(),
+            MAX_FILES
+        );
+    }
 
     #[test]
     fn a_summary_names_what_came_went_and_changed() {

@@ -88,6 +88,11 @@ fn a_killed_agent_goes_on_with_the_next_token_at_once() {
         "{:?}",
         before.elapsed()
     );
+    let log = fleet.state().join("logs/a-0/stdout.log");
+    wait_for("its first line", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.contains("token-2").then_some(())
+    });
     hub.send(&end("t", 5000));
     let (exit, will_restart, _) = hub.ended("t", 2);
     assert_eq!((exit.asked, will_restart), (true, false));
