@@ -22,6 +22,9 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 /// A hub that restarts is back long before this; after it the shim decides when to try again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The gateway has tried a failing provider several times before it says so, and what broke off
+/// may have been paid for: more than this is the next attempt's, or a person's, to decide.
+const MAX_RETRIES: u32 = 2;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// An error's text is for a person: this much is enough.
@@ -76,6 +79,8 @@ fn address(name: &'static str, text: &str) -> Result<Uri, Failure> {
 pub(crate) struct Tries {
     what: String,
     retries: u32,
+    /// Retries of requests that had reached the gateway.
+    reached: u32,
     give_up: Instant,
 }
 
@@ -84,6 +89,7 @@ impl Tries {
         Self {
             what: what.into(),
             retries: 0,
+            reached: 0,
             give_up: Instant::now() + PATIENCE,
         }
     }
@@ -94,17 +100,20 @@ impl Tries {
 
     /// Waits before the next try, or gives the failure back when it stands or time is up.
     pub(crate) async fn after(&mut self, trouble: Trouble) -> Result<(), Failure> {
+        let reached = !matches!(trouble, Trouble::Away(_));
+        let over = Instant::now() >= self.give_up || (reached && self.reached >= MAX_RETRIES);
+        self.reached += u32::from(reached);
         let (message, asked) = match trouble {
             Trouble::Refused { status, message } => return Err(self.refused(status, message)),
             Trouble::Busy {
                 status, message, ..
-            } if Instant::now() >= self.give_up => {
+            } if over => {
                 return Err(self.refused(status, message));
             }
             Trouble::Busy { message, after, .. } => (message, after),
-            Trouble::Broken(message) => (message, None),
+            Trouble::Broken(message) | Trouble::Away(message) => (message, None),
         };
-        if Instant::now() >= self.give_up {
+        if over {
             return Err(Failure::Broken {
                 what: self.what.clone(),
                 message,
@@ -141,6 +150,8 @@ pub(crate) enum Trouble {
     },
     /// The connection or the answer broke off.
     Broken(String),
+    /// Nobody took the connection: the hub is being started again.
+    Away(String),
 }
 
 /// An answer whose body is still to come.
@@ -237,7 +248,7 @@ async fn deliver(
     };
     let stream = tokio::net::TcpStream::connect(address)
         .await
-        .map_err(|error| broken(&error))?;
+        .map_err(|error| Trouble::Away(with_sources(&error)))?;
     let _slower = stream.set_nodelay(true);
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;

@@ -251,6 +251,17 @@ async fn an_answer_that_breaks_off_is_asked_for_again_as_a_retry() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_again_and_again_is_given_up() {
+    let whole = chat_text("a long answer");
+    let half = whole[..whole.len() / 2].to_owned();
+    let plays = (0..9).map(|_| Play::BreakOff(half.clone())).collect();
+    let (gateway, uri) = Gateway::start(plays, None).await;
+    let failure = run(&uri, "openai", false).await.unwrap_err();
+    assert!(matches!(failure, Failure::Broken { .. }), "{failure}");
+    assert_eq!(gateway.bodies().len(), 3);
+}
+
+#[tokio::test]
 async fn a_clean_end_without_a_finish_reason_is_no_answer() {
     let cut = chat_text("half")
         .replace("data: [DONE]\n\n", "")
