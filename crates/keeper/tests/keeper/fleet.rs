@@ -79,11 +79,22 @@ fn program() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("examples/keeper_up")
 }
 
+/// Puts the program where any user may run it: built files often lie below a home that only its
+/// owner may enter. Another process writes the copy, so that no fork of a neighbouring test can
+/// hold it open for writing while it is started.
+fn copy_program(directory: &Path) -> PathBuf {
+    let copy = directory.join("keeper_up");
+    let copied = Command::new("cp").arg(program()).arg(&copy).status();
+    assert!(copied.unwrap().success(), "copying the program");
+    copy
+}
+
 pub(crate) struct Fleet {
     directory: tempfile::TempDir,
     keeper: Option<Child>,
     pub(crate) address: String,
     uid: Option<u32>,
+    program: PathBuf,
 }
 
 impl Fleet {
@@ -97,9 +108,11 @@ impl Fleet {
             keeper: None,
             address: "127.0.0.1:0".to_owned(),
             uid,
+            program: program(),
         };
         if uid.is_some() {
             std::os::unix::fs::chown(fleet.directory(), uid, uid).unwrap();
+            fleet.program = copy_program(fleet.directory());
         }
         fleet.write("fleet.yaml", manifest);
         fleet.start();
@@ -112,7 +125,7 @@ impl Fleet {
             .create(true)
             .open(self.directory().join("errors"))
             .unwrap();
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command
             .arg("up")
             .arg(self.state())
