@@ -17,10 +17,12 @@ use crate::row::{self, Row, to_sql};
 
 const META_EDGE: &str = "edge";
 
-/// What the log holds before the batch.
+/// What the log holds before the batch, and what salts the batch.
 pub(crate) trait Before {
     fn counter(&self, author: &str) -> Result<u64, StoreError>;
     fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError>;
+    /// A new one.
+    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError>;
 }
 
 /// Where the log ends before the batch.
@@ -186,8 +188,7 @@ impl<'a> PreparedPayload<'a> {
             {
                 continue;
             }
-            let mut salt = [0; SALT_BYTES];
-            aws_lc_rs::rand::fill(&mut salt).map_err(|_| StoreError::Random)?;
+            let salt = before.salt()?;
             payloads.push(PreparedPayload { name, salt, bytes });
         }
         payloads.sort_by_key(|payload| payload.name);

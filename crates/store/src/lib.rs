@@ -14,6 +14,7 @@ mod create;
 mod directory;
 mod erase;
 mod error;
+mod ground;
 mod heads;
 mod log;
 mod open;
@@ -33,6 +34,7 @@ pub use batch::{
 };
 pub use directory::RESERVE_BYTES;
 pub use error::{OpenError, StoreError};
+pub use ground::{Ground, Machine, Stage};
 pub use ledger::{Entry, Head, PublicKey, SignedHead, SigningKey};
 pub use log::{Log, Options};
 pub use payload::PayloadRow;

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use ledger::{Edge, SignedHead, SigningKey, incarnation_of};
+use ledger::{Edge, SALT_BYTES, SignedHead, SigningKey, incarnation_of};
 use rusqlite::OptionalExtension;
 use tracing::warn;
 
@@ -17,6 +18,7 @@ use crate::checkpoint::Checkpoints;
 use crate::directory::{self, Lock};
 use crate::erase::{self, Target};
 use crate::error::{OpenError, StoreError};
+use crate::ground::{Ground, Machine, Stage};
 use crate::heads::HeadsFile;
 use crate::open;
 use crate::reader::Reader;
@@ -52,15 +54,25 @@ pub struct Log {
     healed_heads: u64,
     has_failed: bool,
     checkpoints: Checkpoints,
+    ground: Arc<dyn Ground>,
     _lock: Lock,
 }
 
 impl Log {
     /// Opens a log, or makes one if `options.create` says so.
     pub fn open(dir: &Path, options: Options) -> Result<Log, OpenError> {
+        Log::open_on(Arc::new(Machine), dir, options)
+    }
+
+    /// The same on another ground than the machine's: for sweeps and simulations.
+    pub fn open_on(
+        ground: Arc<dyn Ground>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<Log, OpenError> {
         directory::prepare(dir, options.create)?;
         let lock = directory::lock(dir)?;
-        let reader = open::database(dir, &options)?;
+        let reader = open::database(dir, &options, ground.as_ref())?;
         let end = open::end(dir, &reader)?;
         let (heads, healed_heads) = open::heads(dir, &reader, &end)?;
         let path = directory::database_path(dir);
@@ -78,6 +90,7 @@ impl Log {
             healed_heads,
             has_failed: false,
             checkpoints: Checkpoints::default(),
+            ground,
             _lock: lock,
         })
     }
@@ -99,7 +112,7 @@ impl Log {
             return Err(self.fail(StoreError::Commit(source)));
         }
         let commit_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Err(source) = self.heads.append(prepared.head_number, &prepared.head) {
+        if let Err(source) = self.append_head(&prepared) {
             return Err(self.fail(StoreError::Heads(source)));
         }
         Ok(self.advance(prepared, commit_micros))
@@ -137,7 +150,7 @@ impl Log {
 
     /// Whether less than [`crate::RESERVE_BYTES`] are free: then new intents should be refused and results written.
     pub fn low_space(&self) -> std::io::Result<bool> {
-        directory::is_low_on_space(&self.dir)
+        self.ground.is_low(&self.dir)
     }
 
     /// Ends in good order: the heads file is flushed and the WAL moved into the database.
@@ -206,6 +219,7 @@ impl Log {
         batch: &Batch,
         targets: &[Target<'_>],
     ) -> rusqlite::Result<()> {
+        self.reach(Stage::Begin)?;
         let connection = self.reader.connection();
         if !targets.is_empty() {
             connection.pragma_update(None, "secure_delete", true)?;
@@ -214,6 +228,7 @@ impl Log {
         prepared.write(&transaction)?;
         erase::erase(&transaction, targets)?;
         append::write_rows(&transaction, &batch.rows)?;
+        self.reach(Stage::Written)?;
         transaction.commit()?;
         if targets.is_empty() {
             return self
@@ -222,6 +237,20 @@ impl Log {
         }
         connection.pragma_update(None, "secure_delete", false)?;
         self.checkpoints.after_erasure(connection)
+    }
+
+    fn append_head(&mut self, prepared: &Prepared<'_>) -> std::io::Result<()> {
+        self.ground.reach(&self.dir, Stage::Committed)?;
+        self.heads.append(prepared.head_number, &prepared.head)?;
+        self.ground.reach(&self.dir, Stage::Headed)
+    }
+
+    fn reach(&self, stage: Stage) -> rusqlite::Result<()> {
+        let failed = |source: std::io::Error| {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+            rusqlite::Error::SqliteFailure(code, Some(source.to_string()))
+        };
+        self.ground.reach(&self.dir, stage).map_err(failed)
     }
 
     fn fail(&mut self, error: StoreError) -> StoreError {
@@ -265,6 +294,12 @@ impl Before for Log {
 
     fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError> {
         self.reader.has_blob(subject, mac)
+    }
+
+    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError> {
+        let mut salt = [0; SALT_BYTES];
+        self.ground.fill(&mut salt)?;
+        Ok(salt)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ledger::{Edge, SignedHead, origin};
+use ledger::{Edge, SALT_BYTES, SignedHead, origin};
 use rusqlite::Connection;
 use tracing::warn;
 
@@ -12,6 +12,7 @@ use crate::batch::{KIND_CREATED, NewEntry, OWN_AUTHOR};
 use crate::create::Created;
 use crate::directory::{self, database_path, heads_path};
 use crate::error::{OpenError, StoreError};
+use crate::ground::Ground;
 use crate::heads::{HeadsFile, Tail, record, signed_head};
 use crate::log::Options;
 use crate::reader::Reader;
@@ -26,7 +27,11 @@ pub(crate) struct End {
 }
 
 /// Opens the database, making it first where there is none, and checks that it is the log the caller means.
-pub(crate) fn database(dir: &Path, options: &Options) -> Result<Reader, OpenError> {
+pub(crate) fn database(
+    dir: &Path,
+    options: &Options,
+    ground: &dyn Ground,
+) -> Result<Reader, OpenError> {
     let path = database_path(dir);
     let failed = |source| OpenError::Database {
         path: path.clone(),
@@ -47,7 +52,7 @@ pub(crate) fn database(dir: &Path, options: &Options) -> Result<Reader, OpenErro
         if !options.create {
             return Err(OpenError::NotFound { path });
         }
-        create(&connection, &path, options)?;
+        create(&connection, &path, options, ground)?;
         directory::sync(dir).map_err(|source| io_error(dir, source))?;
     }
     let reader = Reader::new(connection, &path)?;
@@ -63,10 +68,16 @@ fn io_error(path: &Path, source: std::io::Error) -> OpenError {
 }
 
 /// Makes the tables and the first entry in one transaction, under a new incarnation.
-fn create(connection: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {
+fn create(
+    connection: &Connection,
+    path: &Path,
+    options: &Options,
+    ground: &dyn Ground,
+) -> Result<(), OpenError> {
     let mut incarnation = [0; 16];
-    aws_lc_rs::rand::fill(&mut incarnation)
-        .map_err(|_| OpenError::FirstEntry(StoreError::Random))?;
+    ground
+        .fill(&mut incarnation)
+        .map_err(OpenError::FirstEntry)?;
     let origin = origin(&options.workspace, &incarnation).map_err(OpenError::Workspace)?;
     let created = Created {
         origin: origin.clone(),
@@ -88,22 +99,29 @@ fn create(connection: &Connection, path: &Path, options: &Options) -> Result<(),
         origin: &origin,
         key: &options.key,
     };
-    let prepared = Prepared::new(&end, &NothingBefore, &[&first]).map_err(OpenError::FirstEntry)?;
+    let prepared =
+        Prepared::new(&end, &NothingBefore(ground), &[&first]).map_err(OpenError::FirstEntry)?;
     commit_first(connection, &prepared).map_err(|source| OpenError::Database {
         path: path.to_owned(),
         source,
     })
 }
 
-struct NothingBefore;
+struct NothingBefore<'a>(&'a dyn Ground);
 
-impl Before for NothingBefore {
+impl Before for NothingBefore<'_> {
     fn counter(&self, _author: &str) -> Result<u64, StoreError> {
         Ok(0)
     }
 
     fn has_blob(&self, _subject: &str, _mac: &[u8; 32]) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError> {
+        let mut salt = [0; SALT_BYTES];
+        self.0.fill(&mut salt)?;
+        Ok(salt)
     }
 }
 

@@ -14,4 +14,5 @@ mod heads;
 mod open;
 mod read;
 mod rebuild;
+mod stage;
 mod verify;
