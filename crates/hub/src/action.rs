@@ -127,17 +127,13 @@ impl Hub {
             return;
         };
         let (hub, task, attempt) = (self.clone(), task.clone(), *attempt);
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "it ends by itself, and is void once the hub stops"
-        )]
-        tokio::spawn(async move {
+        self.shared.ground.spawn(Box::pin(async move {
             tokio::time::sleep(AGAIN).await;
             let held = hub.writer.run(move |tx| tx.holds(&task, attempt)).await;
             if held.unwrap_or(false) {
                 send(&hub.shared, action);
             }
-        });
+        }));
     }
 
     pub(crate) fn to_shim(&self, instance: &str, message: ToShim) {

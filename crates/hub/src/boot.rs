@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Log, OpenError, Options, Reader, SigningKey};
 
+use crate::ground::Ground;
 use crate::keys::Keys;
 use crate::projection;
-use crate::state::{Open, State};
+use crate::state::{Map, Open, State};
 use crate::tx::{Tx, due_in};
 use crate::{Code, HubError};
 
@@ -31,7 +32,12 @@ pub(crate) struct Incarnation {
 }
 
 /// Opens a log, waiting for a predecessor that is ending.
-pub(crate) fn open_log(dir: &Path, workspace: &str, keys: &Keys) -> Result<Log, HubError> {
+pub(crate) fn open_log(
+    ground: &Arc<dyn Ground>,
+    dir: &Path,
+    workspace: &str,
+    keys: &Keys,
+) -> Result<Log, HubError> {
     let deadline = std::time::Instant::now() + LOCK_WAIT;
     loop {
         let key = SigningKey::from_seed(keys.log_seed()).map_err(|error| {
@@ -45,9 +51,9 @@ pub(crate) fn open_log(dir: &Path, workspace: &str, keys: &Keys) -> Result<Log, 
             key,
             create: true,
             previous_head: None,
-            now_ms: jiff::Timestamp::now().as_millisecond(),
+            now_ms: ground.now_ms(),
         };
-        match Log::open(dir, options) {
+        match Log::open_on(Arc::clone(ground) as Arc<dyn store::Ground>, dir, options) {
             Ok(log) => return Ok(log),
             Err(OpenError::LogLocked { .. }) if std::time::Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
@@ -65,7 +71,12 @@ fn refused(error: &OpenError) -> HubError {
 }
 
 /// Reads the state from both logs.
-pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, HubError> {
+pub(crate) fn state(
+    log: Log,
+    system: Log,
+    state_dir: &Path,
+    now_ms: i64,
+) -> Result<State, HubError> {
     let failed = |error: store::StoreError| {
         HubError::new(Code::Internal, format!("failed to read the log: {error}"))
     };
@@ -85,12 +96,12 @@ pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, Hu
         .into_iter()
         .map(|row| row.key)
         .collect();
-    let mut tasks = HashMap::new();
+    let mut tasks = Map::default();
     for row in log.read().open_tasks().map_err(failed)? {
         let Some((record, seq)) = projection::load(log.read(), &row.id).map_err(failed)? else {
             continue;
         };
-        let Some(open) = open_task(log.read(), record, seq) else {
+        let Some(open) = open_task(log.read(), record, seq, now_ms) else {
             continue;
         };
         tasks.insert(row.id, open);
@@ -114,7 +125,7 @@ pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, Hu
         tasks,
         queues: BTreeMap::new(),
         sessions: HashMap::new(),
-        leases: HashMap::new(),
+        leases: Map::default(),
         instances: BTreeMap::new(),
         stopped,
         generation,
@@ -126,7 +137,12 @@ pub(crate) fn state(log: Log, system: Log, state_dir: &Path) -> Result<State, Hu
 }
 
 /// A task with what matching its requests needs.
-pub(crate) fn open_task(reader: &Reader, record: TaskRecord, updated_seq: u64) -> Option<Open> {
+pub(crate) fn open_task(
+    reader: &Reader,
+    record: TaskRecord,
+    updated_seq: u64,
+    now_ms: i64,
+) -> Option<Open> {
     let task = &record.task;
     let key = reader
         .payload(task.input_seq, "key")
@@ -135,9 +151,7 @@ pub(crate) fn open_task(reader: &Reader, record: TaskRecord, updated_seq: u64) -
         .try_into()
         .ok()?;
     let input = crate::input::payload_json(reader, task.input_seq, "input").ok()?;
-    let due = task
-        .deadline_ms
-        .map(|deadline| due_in(deadline - jiff::Timestamp::now().as_millisecond()));
+    let due = task.deadline_ms.map(|deadline| due_in(deadline - now_ms));
     let blobs = record
         .steps
         .iter()

@@ -472,8 +472,7 @@ impl Tx<'_> {
             .map(|generation| generation.number);
         let generation = generation
             .ok_or_else(|| HubError::new(Code::Unavailable, "no generation is applied yet"))?;
-        let key =
-            keys::random_key().ok_or_else(|| HubError::new(Code::Internal, "no random bytes"))?;
+        let key = keys::random_key(self.shared.ground.as_ref())?;
         let event = Event::TaskSubmitted {
             agent: agent.to_owned(),
             session: format!("ambient-{instance}"),

@@ -9,6 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mainstay_core::step::Digest;
 use zeroize::Zeroizing;
 
+use crate::ground::Ground;
+use crate::{Code, HubError};
+
 /// A task's random key: digests of its content are keyed with it, and erasing it unlinks them.
 pub type TaskKey = [u8; 32];
 
@@ -184,11 +187,11 @@ impl Keys {
 }
 
 /// A fresh task key.
-#[must_use]
-pub fn random_key() -> Option<TaskKey> {
+pub fn random_key(ground: &dyn Ground) -> Result<TaskKey, HubError> {
     let mut key = [0; 32];
-    rand::fill(&mut key).ok()?;
-    Some(key)
+    let failed = |error: store::StoreError| HubError::new(Code::Internal, error.to_string());
+    ground.fill(&mut key).map_err(failed)?;
+    Ok(key)
 }
 
 /// A digest of content under a task's key. `domain` keeps uses apart.

@@ -17,6 +17,7 @@ mod dispatch;
 mod ending;
 pub mod error;
 mod fact;
+pub mod ground;
 pub mod home;
 mod input;
 pub mod keys;
@@ -112,7 +113,7 @@ impl Hub {
             .map_err(|error| failed(&error))?;
         let (readers, dir) = (Arc::clone(&self.readers), self.shared.workspace_dir.clone());
         let idle = lock(&readers.idle).pop();
-        let done = tokio::task::spawn_blocking(move || -> Result<T, HubError> {
+        let job = move || -> Result<T, HubError> {
             let reader = match idle {
                 Some(reader) => reader,
                 None => store::Reader::open(&dir)
@@ -123,7 +124,11 @@ impl Hub {
             })?;
             lock(&readers.idle).push(reader);
             Ok(value)
-        });
+        };
+        if self.shared.ground.is_one_thread() {
+            return job();
+        }
+        let done = tokio::task::spawn_blocking(job);
         done.await.map_err(|error| failed(&error))?
     }
 
@@ -187,18 +192,15 @@ impl Hub {
     }
 
     /// Runs a task that the hub drains before it stops. It outlives the connection that began it.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place where tracked tasks are spawned"
-    )]
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         shared.spawned.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(async move {
-            let _counted = Counted(shared);
+        let counted = Counted(Arc::clone(&shared));
+        shared.ground.spawn(Box::pin(async move {
+            let _counted = counted;
             tracing::trace!(task = name, "starts");
             future.await;
-        });
+        }));
     }
 
     /// Waits until spawned tasks have ended, at most this long.

@@ -4,15 +4,16 @@
 //! shim then tells what runs and hands in what it kept.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::Versions;
 use contract::frame::{self, Decoder};
 use contract::shim::{FromShim, Role, Running, ToShim};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use crate::ground::Pipe;
 use crate::shared::lock;
 use crate::{Hub, fact};
 
@@ -26,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(10);
 /// Keeps the link to one instance until it is aborted.
 pub(crate) async fn keep(hub: Hub, name: String, socket: PathBuf) {
     loop {
-        match UnixStream::connect(&socket).await {
+        match hub.shared.ground.connect(&socket).await {
             Ok(stream) => {
                 if let Err(error) = speak(&hub, &name, stream).await {
                     tracing::debug!(instance = name, %error, "link to the shim broke");
@@ -41,8 +42,8 @@ pub(crate) async fn keep(hub: Hub, name: String, socket: PathBuf) {
     }
 }
 
-async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+async fn speak(hub: &Hub, name: &str, stream: Box<dyn Pipe>) -> std::io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let (outgoing, mut queue) = mpsc::unbounded_channel::<ToShim>();
     let hello = ToShim::Hello {
         versions: Versions::OURS,
@@ -61,17 +62,15 @@ async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()>
         let mut bytes = vec![0; 64 * 1024];
         let mut is_settling = false;
         loop {
-            if is_settling
-                && tokio::time::timeout(QUIET, reader.readable())
-                    .await
-                    .is_err()
-            {
+            let quiet = if is_settling { QUIET } else { Duration::MAX };
+            let Ok(read) = tokio::time::timeout(quiet, reader.read(&mut bytes)).await else {
                 is_settling = false;
                 let owned = name.to_owned();
                 let told = hub.writer.run(move |tx| tx.settled(&owned)).await;
                 told.map_err(std::io::Error::other)?;
-            }
-            let read = reader.read(&mut bytes).await?;
+                continue;
+            };
+            let read = read?;
             if read == 0 {
                 return Ok(());
             }
@@ -82,7 +81,7 @@ async fn speak(hub: &Hub, name: &str, stream: UnixStream) -> std::io::Result<()>
             }
         }
     };
-    tokio::select! { done = sender => done, done = receiver => done }
+    tokio::select! { biased; done = sender => done, done = receiver => done }
 }
 
 async fn receive(
@@ -121,11 +120,12 @@ async fn receive(
 
 fn resync_later(hub: &Hub, name: &str, running: Vec<Running>, held: Vec<fact::Held>) {
     let (hub, name) = (hub.clone(), name.to_owned());
-    tokio::task::spawn(async move {
+    let ground = Arc::clone(&hub.shared.ground);
+    ground.spawn(Box::pin(async move {
         tokio::time::sleep(SETTLE).await;
         let job = move |tx: &mut crate::tx::Tx<'_>| tx.resync(&name, &running, held);
         let _ = hub.writer.run(job).await;
-    });
+    }));
 }
 
 fn encoded(message: &ToShim) -> std::io::Result<Vec<u8>> {

@@ -23,6 +23,7 @@ impl Hub {
     pub(crate) async fn keep_retention(self) {
         loop {
             tokio::select! {
+                biased;
                 () = self.stopping() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
@@ -35,7 +36,7 @@ impl Hub {
     /// Erases what the rules say; a bounded part per call.
     pub(crate) async fn retain(&self) -> Result<(), HubError> {
         let rules = self.fleet().retention.clone();
-        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let now_ms = self.shared.ground.now_ms();
         let oldest_kept_ms = rules
             .payloads_seconds
             .map(|seconds| now_ms.saturating_sub_unsigned(seconds.saturating_mul(1000)));

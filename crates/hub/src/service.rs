@@ -162,14 +162,10 @@ impl Drop for AttemptHandle {
             self.number,
             self.instance.clone(),
         );
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(lose(
-                hub,
-                task,
-                number,
-                instance,
-                "the call was dropped".to_owned(),
-            ));
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let ground = Arc::clone(&hub.shared.ground);
+            let message = "the call was dropped".to_owned();
+            ground.spawn(Box::pin(lose(hub, task, number, instance, message)));
         }
     }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 use api::fleet::Fleet;
 use contract::Versions;
 use contract::keeper::{GenerationRef, Instance, InstanceKind, ListenerPurpose, ToHub, ToKeeper};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::ground::{Ground, Machine};
 use crate::home::{HomeEvent, HomeLink, Listener};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -55,7 +56,7 @@ struct Service {
     gateway: mpsc::Sender<(String, std::net::TcpListener)>,
     facade: mpsc::Sender<std::net::TcpListener>,
     control: mpsc::Sender<std::os::unix::net::UnixListener>,
-    links: HashMap<String, (Instance, JoinHandle<()>)>,
+    links: HashMap<String, (Instance, AbortHandle)>,
     pid: u32,
 }
 
@@ -64,15 +65,23 @@ impl Hub {
     pub async fn start(
         options: Options,
     ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
+        Self::start_on(Arc::new(Machine), options).await
+    }
+
+    /// The same on another ground than the machine: for sweeps and simulations.
+    pub async fn start_on(
+        ground: Arc<dyn Ground>,
+        options: Options,
+    ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
         let keys = Keys::derive(&options.state_key);
         let workspace_dir = options
             .state_dir
             .join("workspaces")
             .join(&options.workspace);
-        let log = boot::open_log(&workspace_dir, &options.workspace, &keys)?;
-        let system = boot::open_log(&options.state_dir.join("system"), "system", &keys)?;
+        let log = boot::open_log(&ground, &workspace_dir, &options.workspace, &keys)?;
+        let system = boot::open_log(&ground, &options.state_dir.join("system"), "system", &keys)?;
         let size = log.size();
-        let state = boot::state(log, system, &options.state_dir)?;
+        let state = boot::state(log, system, &options.state_dir, ground.now_ms())?;
         let (actions, action_queue) = mpsc::unbounded_channel();
         let (service_calls, service_queue) = mpsc::channel(1024);
         let (gateway, gateway_queue) = mpsc::channel(256);
@@ -84,6 +93,7 @@ impl Hub {
             .and_then(|current| state.fleets.get(&current.number))
             .cloned();
         let shared = Arc::new(Shared {
+            ground,
             keys,
             secrets: SecretStore::new(&workspace_dir),
             state_dir: options.state_dir,
@@ -111,7 +121,7 @@ impl Hub {
             shim_pids: RwLock::default(),
             bridges: RwLock::default(),
         });
-        let (writer, thread) = Writer::start(state, Arc::clone(&shared)).map_err(|error| {
+        let (writer, written) = Writer::start(state, Arc::clone(&shared)).map_err(|error| {
             HubError::new(
                 Code::Internal,
                 format!("failed to start the writer: {error}"),
@@ -144,39 +154,37 @@ impl Hub {
             links: HashMap::new(),
             pid,
         };
-        #[allow(clippy::disallowed_methods, reason = "the service's own tasks")]
-        let running = {
-            tokio::spawn(hub.clone().perform(action_queue));
-            tokio::spawn(hub.clone().keep_retention());
-            tokio::spawn(service.run(thread))
-        };
-        Ok((hub, running))
+        let ground = &hub.shared.ground;
+        ground.spawn(Box::pin(hub.clone().perform(action_queue)));
+        ground.spawn(Box::pin(hub.clone().keep_retention()));
+        Ok((hub, tokio::spawn(service.run(written))))
     }
 }
 
 impl Service {
-    async fn run(mut self, writer: std::thread::JoinHandle<()>) -> Result<(), HubError> {
+    async fn run(mut self, written: oneshot::Receiver<()>) -> Result<(), HubError> {
         self.greet().await?;
         let mut tick = tokio::time::interval(TICK);
         let started = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                event = self.events.recv() => match event {
-                    Some(HomeEvent::Message(ToHub::Stop)) => break,
-                    None | Some(HomeEvent::Gone) => {
-                        tracing::info!("the keeper is gone: finishing the commit and ending");
-                        return self.end(writer, Duration::ZERO).await;
-                    }
-                    Some(event) => self.event(event).await?,
-                },
+                biased;
                 _ = tick.tick() => {
                     self.set_ready(started.elapsed() > FIRST_FLEET);
                     let settled = started.elapsed() > REATTACH;
                     self.hub.writer.run(move |tx| tx.tick(settled)).await?;
                 }
+                event = self.events.recv() => match event {
+                    Some(HomeEvent::Message(ToHub::Stop)) => break,
+                    None | Some(HomeEvent::Gone) => {
+                        tracing::info!("the keeper is gone: finishing the commit and ending");
+                        return self.end(written, Duration::ZERO).await;
+                    }
+                    Some(event) => self.event(event).await?,
+                },
             }
         }
-        self.end(writer, DRAIN).await
+        self.end(written, DRAIN).await
     }
 
     /// Says hello, and what the log knows.
@@ -325,26 +333,18 @@ impl Service {
             if let Some((_, link)) = self.links.remove(&instance.name) {
                 link.abort();
             }
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "kept in the table of links and aborted there"
-            )]
-            let link = tokio::spawn(link::keep(
+            let link = self.hub.shared.ground.spawn(Box::pin(link::keep(
                 self.hub.clone(),
                 instance.name.clone(),
                 instance.socket.clone().into(),
-            ));
+            )));
             self.links.insert(instance.name.clone(), (instance, link));
         }
         Ok(())
     }
 
     /// Stops accepting, drains, ends the writer, releases the logs.
-    async fn end(
-        self,
-        writer: std::thread::JoinHandle<()>,
-        drain: Duration,
-    ) -> Result<(), HubError> {
+    async fn end(self, written: oneshot::Receiver<()>, drain: Duration) -> Result<(), HubError> {
         let Self { hub, links, .. } = self;
         hub.shared.stopping.store(true, Ordering::SeqCst);
         hub.shared.stop.notify_waiters();
@@ -354,7 +354,8 @@ impl Service {
         }
         // The last job: everything queued before it is committed.
         let _ = hub.writer.run(|tx| tx.stop()).await;
-        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        // Its end drops the sender.
+        let _ = written.await;
         Ok(())
     }
 }

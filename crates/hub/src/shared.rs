@@ -17,6 +17,7 @@ use crate::action::Action;
 
 use crate::answer::{Guard, Spool};
 use crate::caller::Caller;
+use crate::ground::Ground;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::secret::SecretStore;
@@ -26,6 +27,7 @@ use crate::view::ApplyView;
 
 /// State that outlives no process and decides nothing.
 pub(crate) struct Shared {
+    pub(crate) ground: Arc<dyn Ground>,
     pub(crate) keys: Keys,
     pub(crate) state_dir: PathBuf,
     pub(crate) workspace_dir: PathBuf,

@@ -3,6 +3,7 @@
 //! Rebuilt from the log at start. Terminal tasks are not kept; they are read when asked for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use api::fleet::{Agent, Fleet};
@@ -14,6 +15,10 @@ use mainstay_core::task::TaskRecord;
 use tokio::time::Instant;
 
 use crate::keys::TaskKey;
+
+/// A map whose order depends on nothing but what was put in, so that a history can be run again.
+/// Its keys are ids and names of ours or of manifests.
+pub(crate) type Map<V> = HashMap<String, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A task in memory.
 pub(crate) struct Open {
@@ -75,13 +80,13 @@ pub(crate) struct State {
     pub(crate) system: store::Log,
     /// This hub's number among the hubs of this state.
     pub(crate) incarnation: u64,
-    pub(crate) tasks: HashMap<String, Open>,
+    pub(crate) tasks: Map<Open>,
     /// Waiting tasks by agent, oldest first.
     pub(crate) queues: BTreeMap<String, BTreeSet<(i64, String)>>,
     /// Open tasks by session, oldest first.
     pub(crate) sessions: HashMap<String, BTreeSet<(i64, String)>>,
     /// Leased tasks by instance.
-    pub(crate) leases: HashMap<String, BTreeSet<String>>,
+    pub(crate) leases: Map<BTreeSet<String>>,
     pub(crate) instances: BTreeMap<String, InstanceState>,
     pub(crate) stopped: BTreeSet<String>,
     pub(crate) generation: Option<GenerationRef>,

@@ -69,7 +69,7 @@ impl Hub {
                 "a session's name has 1 to 128 letters, digits, `.`, `_` or `-`",
             ));
         }
-        let id = uuid::Uuid::now_v7().to_string();
+        let id = self.shared.ground.new_id();
         let id = self
             .writer
             .run(move |tx| submitted(tx, &id, submit, None))
@@ -366,7 +366,7 @@ fn submitted(
     let session = submit
         .session
         .clone()
-        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        .unwrap_or_else(|| tx.shared.ground.new_id());
     if let Some(owner) = tx.session_agent(&session)
         && owner != submit.agent
     {
@@ -375,7 +375,7 @@ fn submitted(
             format!("session {session} belongs to agent {owner}"),
         ));
     }
-    let key = keys::random_key().ok_or_else(|| HubError::new(Code::Internal, "no random bytes"))?;
+    let key = keys::random_key(tx.shared.ground.as_ref())?;
     let event = Event::TaskSubmitted {
         agent: submit.agent.clone(),
         session,

@@ -49,7 +49,7 @@ impl<'a> Tx<'a> {
         Self {
             state,
             shared,
-            now_ms: jiff::Timestamp::now().as_millisecond(),
+            now_ms: shared.ground.now_ms(),
             batch: Batch::default(),
             system: Batch::default(),
             dirty_tasks: BTreeSet::new(),
@@ -278,7 +278,7 @@ impl<'a> Tx<'a> {
         let Ok(Some((record, updated_seq))) = projection::load(reader, id) else {
             return false;
         };
-        let Some(open) = crate::boot::open_task(reader, record, updated_seq) else {
+        let Some(open) = crate::boot::open_task(reader, record, updated_seq, self.now_ms) else {
             return false;
         };
         self.state.tasks.insert(id.to_owned(), open);

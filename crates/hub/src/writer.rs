@@ -31,16 +31,22 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. What is returned with the handle ends when the logs are released.
     pub(crate) fn start(
         state: State,
         shared: Arc<Shared>,
-    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || run(state, &shared, queue))?;
-        Ok((Self { jobs }, thread))
+        let (ends, ended) = oneshot::channel();
+        if shared.ground.is_one_thread() {
+            let ground = Arc::clone(&shared.ground);
+            ground.spawn(Box::pin(run_here(state, shared, queue, ends)));
+        } else {
+            std::thread::Builder::new()
+                .name("writer".into())
+                .spawn(move || run(state, &shared, queue, ends))?;
+        }
+        Ok((Self { jobs }, ended))
     }
 
     /// Runs a job and returns its value after the commit that holds what it emitted.
@@ -87,44 +93,90 @@ impl Writer {
 
 /// A panic in a job leaves a state that may be half changed and was never recorded: the process
 /// ends, as after a commit that failed, and the next hub reads what is durable.
-struct EndsWithPanic;
+struct EndsWithPanic(Arc<Shared>);
 
 impl Drop for EndsWithPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a decision panicked: the hub ends");
-            std::process::exit(70);
+            self.0.ground.end(70);
         }
     }
 }
 
-fn run(mut state: State, shared: &Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
-    let _ends = EndsWithPanic;
+fn run(
+    mut state: State,
+    shared: &Arc<Shared>,
+    mut queue: mpsc::Receiver<Job>,
+    ends: oneshot::Sender<()>,
+) {
+    let _ends = EndsWithPanic(Arc::clone(shared));
     while let Some(first) = queue.blocking_recv() {
-        let mut tx = Tx::new(&mut state, shared);
-        let mut replies = vec![first(&mut tx)];
-        while replies.len() < BATCH {
-            match queue.try_recv() {
-                Ok(job) => replies.push(job(&mut tx)),
-                Err(_) => break,
-            }
-        }
-        let after = match tx.commit() {
-            Ok(after) => after,
-            Err(error) => {
-                tracing::error!(%error, source = ?std::error::Error::source(&error), "failed to commit: the hub ends");
-                // Nobody knows what is durable. The next hub reads it from the disk.
-                std::process::exit(74);
-            }
-        };
-        // Published before the replies: whoever gets one may look.
-        after.publish(shared);
-        for reply in replies {
-            reply();
-        }
-        if state.ends {
-            break;
+        match batch(&mut state, shared, first, &mut queue) {
+            Next::Batch => {}
+            Next::Close => break,
+            Next::Lost => return,
         }
     }
     state.close();
+    drop(ends);
+}
+
+/// The same on the thread of whoever asks.
+async fn run_here(
+    mut state: State,
+    shared: Arc<Shared>,
+    mut queue: mpsc::Receiver<Job>,
+    ends: oneshot::Sender<()>,
+) {
+    let _ends = EndsWithPanic(Arc::clone(&shared));
+    while let Some(first) = queue.recv().await {
+        match batch(&mut state, &shared, first, &mut queue) {
+            Next::Batch => {}
+            Next::Close => break,
+            Next::Lost => return,
+        }
+    }
+    state.close();
+    drop(ends);
+}
+
+/// What follows a batch.
+enum Next {
+    Batch,
+    Close,
+    /// The process ends.
+    Lost,
+}
+
+/// Runs what has queued as one transaction.
+fn batch(
+    state: &mut State,
+    shared: &Arc<Shared>,
+    first: Job,
+    queue: &mut mpsc::Receiver<Job>,
+) -> Next {
+    let mut tx = Tx::new(state, shared);
+    let mut replies = vec![first(&mut tx)];
+    while replies.len() < BATCH {
+        match queue.try_recv() {
+            Ok(job) => replies.push(job(&mut tx)),
+            Err(_) => break,
+        }
+    }
+    let after = match tx.commit() {
+        Ok(after) => after,
+        Err(error) => {
+            tracing::error!(%error, source = ?std::error::Error::source(&error), "failed to commit: the hub ends");
+            // Nobody knows what is durable. The next hub reads it from the disk.
+            shared.ground.end(74);
+            return Next::Lost;
+        }
+    };
+    // Published before the replies: whoever gets one may look.
+    after.publish(shared);
+    for reply in replies {
+        reply();
+    }
+    if state.ends { Next::Close } else { Next::Batch }
 }
