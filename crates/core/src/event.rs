@@ -94,6 +94,13 @@ pub enum Event {
     StepHeld {
         n: u32,
     },
+    /// An agent was called whose `task` waits for a person. The call is no longer being made: who
+    /// asks next finds that task again.
+    #[serde(rename_all = "camelCase")]
+    StepParked {
+        n: u32,
+        task: String,
+    },
     /// Rides with the next commit: what the attempt has been served, and what reached it whole.
     #[serde(rename_all = "camelCase")]
     StepsMarked {
@@ -196,6 +203,7 @@ impl Event {
             Self::StepFailed { .. } => "step.failed",
             Self::StepUnknown { .. } => "step.unknown",
             Self::StepHeld { .. } => "step.held",
+            Self::StepParked { .. } => "step.parked",
             Self::StepsMarked { .. } => "steps.marked",
             Self::TaskParked { .. } => "task.parked",
             Self::StepResolved { .. } => "step.resolved",

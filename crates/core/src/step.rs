@@ -104,6 +104,8 @@ pub enum StepState {
     Released,
     /// Never sent; a live call held because it may be a second of something done.
     Held,
+    /// A call to an agent whose task waits for a person. It is found again, not made again.
+    Parked,
 }
 
 /// Where a recorded answer lies: the entry's sequence (payload `answer`), and its shape.
@@ -202,6 +204,8 @@ pub enum Match {
     Released(u32),
     /// Waits for a person already.
     Held(u32),
+    /// Its agent's task waited for a person: look at that task again.
+    Parked(u32),
     /// None has this key: a new step.
     New,
 }
@@ -261,6 +265,7 @@ fn serve(steps: &[Step], step: &Step) -> Match {
         StepState::Unknown => Match::Unknown(step.n),
         StepState::Released => Match::Released(step.n),
         StepState::Held => Match::Held(step.n),
+        StepState::Parked => Match::Parked(step.n),
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Reason {
     Question,
     /// A live call may be a second of something done.
     Divergence,
+    /// An agent that it called waits for a person; it goes on by itself when that one has ended.
+    Parked,
     /// The Agent is gone, or a restore parked everything open.
     Interrupted,
     /// Two attempts in a row ended alike with nothing done between.
@@ -87,6 +89,7 @@ impl Reason {
         match self {
             Self::Question => "question",
             Self::Divergence => "divergence",
+            Self::Parked => "parked",
             Self::Interrupted => "interrupted",
             Self::Poison => "poison",
             Self::Credential => "credential",
@@ -398,6 +401,11 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
                 step.state = StepState::Held;
                 // It was never sent, whatever comes.
                 step.sent_in = 0;
+            }
+        }
+        Event::StepParked { n, .. } => {
+            if let Some(step) = step_mut(record, *n) {
+                step.state = StepState::Parked;
             }
         }
         Event::StepsMarked { attempt, marks } => {

@@ -66,6 +66,8 @@ pub enum Performed {
     Failed(Failure),
     /// It left, and nobody knows what became of it.
     Unknown(String),
+    /// The agent that was called made this task of it, which waits for a person.
+    Parked(String),
 }
 
 impl Call {

@@ -95,6 +95,10 @@ async fn perform(gateway: Arc<Gateway>, call: Call, mut run: StepRun) {
                 (AfterUnknown::Again | AfterUnknown::ReadBack, Some(again)) => again,
                 (_, _) => return,
             },
+            Performed::Parked(child) => match run.parked(child).await {
+                Some(again) => again,
+                None => return,
+            },
         };
     }
 }

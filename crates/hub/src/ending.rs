@@ -249,6 +249,7 @@ impl Tx<'_> {
     /// After a terminal event: clients are told and others get their turn.
     pub(crate) fn ended(&mut self, id: &str) {
         self.after_end_frame(id);
+        self.parent_goes_on(id);
         self.dispatch();
     }
 

@@ -1,7 +1,9 @@
-//! Tasks that wait for a person, or for their Agent to come back. Going on again is in `task`
-//! (a person's word) and here (the Agent is back).
+//! Tasks that wait for a person, for their Agent to come back, or behind a task that they made and
+//! that waits for a person. Going on again is in `task` (a person's word) and here (the Agent is
+//! back, the other task has ended).
 
 use mainstay_core::event::Event;
+use mainstay_core::step::StepState;
 use mainstay_core::task::Reason;
 
 use crate::stream::FrameKind;
@@ -57,6 +59,46 @@ impl Tx<'_> {
                 text: message,
             },
         );
+    }
+
+    /// A call to an agent whose task waits for a person: this task waits with it. Returns whether
+    /// it does; not if the agent's task goes on already.
+    pub(crate) fn park_behind_child(&mut self, id: &str, n: u32, child: &str) -> bool {
+        let waits = self.state.tasks.get(child).map(|open| &open.record.task);
+        let Some(called) = waits.filter(|task| task.state.is_parked()) else {
+            return false;
+        };
+        let why = called.reason.map_or("", Reason::word);
+        let message = format!(
+            "step {n} called agent {}, whose task {child} waits for a person ({}: {why}). See mainstay task show {child}; this task goes on by itself when that one has ended",
+            called.agent,
+            called.state.word(),
+        );
+        let task = child.to_owned();
+        self.emit(id, "hub", Event::StepParked { n, task });
+        let open = self.state.tasks.get(id).map(|open| open.record.task.state);
+        if open.is_some_and(|state| !state.is_terminal() && !state.is_parked()) {
+            self.park(id, Reason::Parked, None, message);
+        }
+        true
+    }
+
+    /// A task has ended: who was parked behind it goes on, and finds its result.
+    pub(crate) fn parent_goes_on(&mut self, child: &str) {
+        let ended = self.state.tasks.get(child).map(|open| &open.record.task);
+        let Some(parent) = ended.and_then(|task| task.parent.clone()) else {
+            return;
+        };
+        let Some(open) = self.state.tasks.get(&parent.task) else {
+            return;
+        };
+        let called = open.record.steps.iter().find(|step| step.id == parent.step);
+        let waits = open.record.task.state.is_parked()
+            && open.record.task.reason == Some(Reason::Parked)
+            && called.is_some_and(|step| step.state == StepState::Parked);
+        if waits {
+            self.emit(&parent.task, "hub", Event::TaskResumed);
+        }
     }
 
     pub(crate) fn park_session(&mut self, session: &str, first: &str) {

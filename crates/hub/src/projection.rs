@@ -80,6 +80,7 @@ pub fn changed_steps(event: &Event) -> Vec<u32> {
         | Event::StepFailed { n, .. }
         | Event::StepUnknown { n }
         | Event::StepHeld { n }
+        | Event::StepParked { n, .. }
         | Event::StepResolved { n, .. } => vec![*n],
         Event::StepsMarked { marks, .. } => marks.iter().map(|mark| mark.n).collect(),
         _ => Vec::new(),

@@ -220,6 +220,7 @@ pub fn state_word(state: StepState) -> &'static str {
         StepState::Unknown => "unknown",
         StepState::Released => "released",
         StepState::Held => "held",
+        StepState::Parked => "parked",
     }
 }
 

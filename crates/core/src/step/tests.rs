@@ -328,3 +328,21 @@ proptest! {
         prop_assert_eq!(diverged_at(&played.record.steps, played.record.task.attempt), None);
     }
 }
+
+#[test]
+fn a_call_parked_behind_its_agents_task_is_looked_for_again_under_its_own_step() {
+    let mut played = Played::new();
+    played.attempt(1);
+    let n = played.intend('T', Effect::Keyed);
+    let task = "child".to_owned();
+    played.event(&Event::StepParked { n, task }).attempt(2);
+    let nobody = |_: u32| false;
+    let ask = Ask {
+        attempt: 2,
+        key: key('T'),
+        masked: None,
+        retry: false,
+        live: &nobody,
+    };
+    assert_eq!(find(&played.record.steps, &ask), Match::Parked(n));
+}

@@ -1,5 +1,6 @@
 //! An agent as a tool: a task of its own, whose id comes from the step, so that a repeated call
-//! finds the task it made before.
+//! finds the task it made before. A task that works may take what `limits.timeout` gives it; one
+//! that waits for a person is waited for a moment only, and then the caller's task waits too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::Gateway;
 
 /// How long one look waits. Short enough to notice that the hub stops.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a call may be blocked by a person: SDKs and MCP clients give up at a minute.
+const PERSON: Duration = Duration::from_secs(20);
 
 pub(super) async fn call(
     gateway: &Arc<Gateway>,
@@ -41,29 +44,52 @@ pub(super) async fn call(
             return Made::error(&format!("agent {agent} did not take the task: {refused}"));
         }
     };
+    wait(gateway, call, agent, &task.id).await
+}
+
+/// Follows the task to its end, until time is up, or until it has waited long enough for a person.
+async fn wait(gateway: &Arc<Gateway>, call: &ToolCall, agent: &str, task: &str) -> Made {
+    let hub = &gateway.hub;
     let deadline = Instant::now() + Duration::from_millis(call.tool.timeout_ms);
+    let mut asks_since: Option<Instant> = None;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let seen = match gateway.hub.task_finished(&task.id, LOOK.min(left)).await {
+        let until = asks_since.map_or(deadline, |since| deadline.min(since + PERSON));
+        let left = until.saturating_duration_since(Instant::now());
+        // One that waits for a person already is waited for until it has ended.
+        let seen = match asks_since {
+            None => hub.task_wait(task, LOOK.min(left)).await,
+            Some(_) => hub.task_finished(task, LOOK.min(left)).await,
+        };
+        let seen = match seen {
             Ok(seen) => seen,
             Err(error) => {
-                return unanswered(format!("task {} can't be read: {error}", task.id), false);
+                return unanswered(format!("task {task} can't be read: {error}"), false);
             }
         };
         if let Some(made) = outcome(agent, &seen, call.tool.result_bytes) {
             return made;
         }
-        if left.is_zero() {
-            let seconds = call.tool.timeout_ms / 1000;
-            return unanswered(
-                format!(
-                    "agent {agent} did not finish within {seconds} s; its task {} goes on",
-                    task.id
-                ),
-                true,
-            );
+        let asks = seen.state.ends_with("-required");
+        asks_since = asks.then(|| asks_since.unwrap_or_else(Instant::now));
+        if !left.is_zero() {
+            continue;
+        }
+        if asks {
+            return Made::Parked {
+                task: task.to_owned(),
+            };
+        }
+        if deadline <= Instant::now() {
+            return late(agent, task, call.tool.timeout_ms);
         }
     }
+}
+
+fn late(agent: &str, task: &str, timeout_ms: u64) -> Made {
+    let seconds = timeout_ms / 1000;
+    let message =
+        format!("agent {agent} did not finish within {seconds} s; its task {task} goes on");
+    unanswered(message, true)
 }
 
 /// What the agent is told: a lone `input` is its text, anything else is handed on as JSON.

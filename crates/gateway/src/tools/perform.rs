@@ -49,14 +49,17 @@ impl ToolCall {
                 failed(504, &message)
             }
             Made::Unanswered { message, .. } => Performed::Unknown(message),
+            Made::Parked { task } => Performed::Parked(task),
         }
     }
 
     /// A pure call does no harm when it is tried again later, so waiting once is enough; a keyed
-    /// one keeps its key.
+    /// one keeps its key. An agent that took its time has a task that goes on: nothing is unknown.
     fn gives_up(&self, timed_out: bool, may_repeat: bool) -> bool {
+        let is_agent = matches!(self.tool.kind, ToolKind::Agent { .. });
         match self.effect {
             Effect::Pure => timed_out || !may_repeat,
+            Effect::Keyed if is_agent => timed_out || !may_repeat,
             Effect::Keyed => !may_repeat,
             Effect::Queryable | Effect::Opaque => false,
         }

@@ -13,6 +13,8 @@ pub(super) enum Made {
     NotSent(String),
     /// It left, and nobody knows what became of it.
     Unanswered { message: String, timed_out: bool },
+    /// An agent's task, which waits for a person.
+    Parked { task: String },
 }
 
 impl Made {

@@ -109,7 +109,8 @@ pub(super) fn begin(
     match found {
         Match::Replay(n) => replay(tx, hub, caller, n),
         Match::Join(n) => join(tx, hub, caller, n, ask.ask.kind),
-        Match::Retry(n) => again(tx, hub, caller, n, false),
+        // The agent's task has an id of the step's own: nothing is done twice.
+        Match::Retry(n) | Match::Parked(n) => again(tx, hub, caller, n, false),
         Match::Released(n) => released(tx, hub, caller, n),
         Match::Unknown(n) => unknown(tx, hub, caller, n),
         Match::Held(n) => {

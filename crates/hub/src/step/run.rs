@@ -230,6 +230,24 @@ impl StepRun {
         }
     }
 
+    /// The task of the agent that was called waits for a person. The caller's task is parked until
+    /// it has ended, unless it goes on already: then the run is given back, to look again.
+    pub async fn parked(mut self, child: String) -> Option<Self> {
+        let (task, n) = (self.caller.task.clone(), self.n);
+        let parked = self
+            .hub
+            .writer
+            .run(move |tx| tx.park_behind_child(&task, n, &child))
+            .await;
+        if let Ok(false) = parked {
+            return Some(self);
+        }
+        self.settled = true;
+        self.spool.break_off();
+        self.close();
+        None
+    }
+
     /// A read-back found nothing: the call may be sent.
     pub async fn absent(&mut self) {
         let (task, n, attempt) = (self.caller.task.clone(), self.n, self.caller.attempt);

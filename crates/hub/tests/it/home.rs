@@ -331,7 +331,7 @@ impl Shim {
                 if let Some(message) = self.decoder.next().unwrap() {
                     return message;
                 }
-                let mut bytes = [0; 65536];
+                let mut bytes = vec![0; 65536];
                 let read = self.stream.read(&mut bytes).await.unwrap();
                 assert!(read > 0, "the hub closed the link");
                 self.decoder.push(&bytes[..read]);

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 //! The hub on a real log, with a home and a shim played by the test.
 
+mod child;
 mod home;
 mod prompt;
 mod replay;

@@ -85,6 +85,14 @@ impl<'a> End<'a> {
                 };
                 (n, end)
             }
+            // Looked for again later, which is a call of its own.
+            Event::StepParked { n, .. } => {
+                let end = Self {
+                    error: Some("parked".to_owned()),
+                    ..Self::default()
+                };
+                (n, end)
+            }
             Event::StepResolved { n, how, .. } => {
                 let end = match how {
                     ResumeAs::Done => Self {

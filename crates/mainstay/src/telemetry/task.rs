@@ -182,6 +182,7 @@ fn speaks(event: &Event) -> bool {
         | Event::StepFailed { .. }
         | Event::StepUnknown { .. }
         | Event::StepHeld { .. }
+        | Event::StepParked { .. }
         | Event::StepResolved { .. }
         | Event::TaskRetried
         | Event::TaskCompleted { .. }

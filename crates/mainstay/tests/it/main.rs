@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod child;
 mod command;
 mod example;
 mod fleet;

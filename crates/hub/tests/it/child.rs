@@ -1,0 +1,141 @@
+//! An agent called as a tool: a task of its own, and what its waiting and its end mean for the
+//! task that called it.
+
+use contract::shim::{Exit, Fact, ToShim};
+use hub::step::{Effect, StepRun, StepTurn};
+use hub::view::TaskView;
+use serde_json::json;
+
+use crate::home::{Home, WAIT, exited, finish, fleet, model, tool};
+
+/// A task in its first attempt, in the middle of a call to an agent, whose task runs too.
+struct Called {
+    parent: String,
+    run: StepRun,
+    stream: hub::answer::AnswerStream,
+    child: TaskView,
+}
+
+async fn called(home: &mut Home) -> Called {
+    let parent = home.submit("parent").await.id;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.call(&caller, model("one"), "call the other").await;
+    let StepTurn::Run(run, stream) = home
+        .hub
+        .step_begin(&caller, tool("{}", Effect::Keyed))
+        .await
+        .unwrap()
+    else {
+        panic!("a new call")
+    };
+    let child = home
+        .hub
+        .agent_tool_submit(&caller, run.id(), "helper", json!("child"))
+        .await
+        .unwrap();
+    let (id, _) = home.shim.assigned().await;
+    assert_eq!(id, child.id);
+    Called {
+        parent,
+        run,
+        stream,
+        child,
+    }
+}
+
+/// Two crashes alike: the task waits for a person.
+async fn poison(home: &mut Home, task: &str) {
+    home.ended(task, 1, exited(1, ""), true).await;
+    home.fact(Fact::AttemptStarted {
+        task: task.into(),
+        attempt: 2,
+        pid: 1,
+    })
+    .await;
+    home.ended(task, 2, exited(1, ""), false).await;
+    let view = home.hub.task_wait(task, WAIT).await.unwrap();
+    assert_eq!(view.state, "input-required");
+}
+
+fn asked() -> Exit {
+    Exit {
+        asked: true,
+        ..exited(0, "")
+    }
+}
+
+#[tokio::test]
+async fn a_task_waits_with_the_agent_it_called_and_goes_on_when_that_has_ended() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| agent.concurrency = 2);
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let Called {
+        parent,
+        run,
+        mut stream,
+        child,
+    } = called(&mut home).await;
+    let run = run.parked(child.id.clone()).await;
+    let run = run.expect("one that works is waited for");
+    poison(&mut home, &child.id).await;
+    let (n, id) = (run.n(), run.id().to_owned());
+    assert!(run.parked(child.id.clone()).await.is_none());
+
+    let view = home.hub.task_get(&parent).await.unwrap();
+    let said = view.error.unwrap().message;
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_deref(), view.asked_step),
+        ("input-required", Some("parked"), None)
+    );
+    assert!(
+        said.contains(&child.id) && said.contains("poison"),
+        "{said}"
+    );
+    assert!(stream.head().await.is_err(), "who waits for it is reset");
+    home.shim
+        .until(|message| matches!(message, ToShim::EndTask { task, .. } if *task == parent))
+        .await;
+    home.ended(&parent, 1, asked(), false).await;
+    let steps = home.hub.task_steps(&parent).await.unwrap().items;
+    assert_eq!(steps[1].state, "parked");
+
+    // Another hub knows it as well.
+    home.end().await;
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    home.hub.task_retry(&child.id, "owner").await.unwrap();
+    let (task, attempts) = home.shim.assigned().await;
+    assert_eq!((task, attempts[0].number), (child.id.clone(), 3));
+    assert_eq!(
+        home.hub.task_get(&parent).await.unwrap().state,
+        "input-required"
+    );
+    home.ended(&child.id, 3, exited(0, "written"), false).await;
+
+    let (task, attempts) = home.shim.assigned().await;
+    assert_eq!((&task, attempts[0].number), (&parent, 2));
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    assert!(home.call(&caller, model("one"), "never").await.1);
+    let again = home.hub.step_begin(&caller, tool("{}", Effect::Keyed));
+    let StepTurn::Run(run, _) = again.await.unwrap() else {
+        panic!("it is looked for again")
+    };
+    assert_eq!((run.n(), run.id()), (n, id.as_str()));
+    let found = home
+        .hub
+        .agent_tool_submit(&caller, run.id(), "helper", json!("child"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (found.id, found.output),
+        (child.id.clone(), json!("written"))
+    );
+    finish(run, "written").await;
+    home.ended(&parent, 2, exited(0, "ok"), false).await;
+    let view = home.hub.task_wait(&parent, WAIT).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.repeated, view.diverged_at),
+        ("completed", 0, None)
+    );
+    home.end().await;
+}
