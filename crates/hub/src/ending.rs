@@ -243,7 +243,29 @@ impl Tx<'_> {
                 diverged_at,
             },
         );
+        self.cancel_children(id, "hub");
         self.ended(id);
+    }
+
+    /// The task is canceled, and what it called.
+    pub(crate) fn cancel(&mut self, id: &str, author: &str) {
+        self.end_process(id);
+        self.emit(id, author, Event::TaskCanceled);
+        self.cancel_children(id, author);
+        self.ended(id);
+    }
+
+    /// Nobody waits for what the agents do that an ended task called.
+    fn cancel_children(&mut self, id: &str, author: &str) {
+        let open = self.state.tasks.values().map(|open| &open.record.task);
+        let children: Vec<String> = open
+            .filter(|task| !task.state.is_terminal())
+            .filter(|task| task.parent.as_ref().is_some_and(|parent| parent.task == id))
+            .map(|task| task.id.clone())
+            .collect();
+        for child in children {
+            self.cancel(&child, author);
+        }
     }
 
     /// After a terminal event: clients are told and others get their turn.

@@ -447,23 +447,7 @@ fn canceled(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
             format!("task {id} is {} already", state.word()),
         ));
     }
-    tx.end_process(id);
-    tx.emit(id, author, Event::TaskCanceled);
-    let children: Vec<String> = tx
-        .state
-        .tasks
-        .values()
-        .map(|open| &open.record.task)
-        .filter(|task| {
-            task.parent.as_ref().is_some_and(|parent| parent.task == id)
-                && !task.state.is_terminal()
-        })
-        .map(|task| task.id.clone())
-        .collect();
-    for child in children {
-        canceled(tx, &child, author)?;
-    }
-    tx.ended(id);
+    tx.cancel(id, author);
     Ok(())
 }
 

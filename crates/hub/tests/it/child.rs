@@ -139,3 +139,34 @@ async fn a_task_waits_with_the_agent_it_called_and_goes_on_when_that_has_ended()
     );
     home.end().await;
 }
+
+#[tokio::test]
+async fn when_a_task_fails_or_is_canceled_the_agents_it_called_stop() {
+    for cancels in [true, false] {
+        let state = tempfile::tempdir().unwrap();
+        let fleet = fleet(|agent| agent.concurrency = 2);
+        let mut home = Home::start(state.path(), &fleet, vec![]).await;
+        let Called { parent, child, .. } = called(&mut home).await;
+        if cancels {
+            home.hub.task_cancel(&parent, "owner").await.unwrap();
+            home.shim
+                .until(
+                    |message| matches!(message, ToShim::EndTask { task, .. } if *task == child.id),
+                )
+                .await;
+        } else {
+            home.ended(&parent, 1, exited(78, ""), false).await;
+        }
+        let view = home.hub.task_wait(&child.id, WAIT).await.unwrap();
+        assert_eq!(view.state, "canceled");
+        home.end().await;
+
+        let reader = store::Reader::open(&state.path().join("workspaces/default")).unwrap();
+        let entries = reader.entries(0, 1000).unwrap();
+        let entry = entries
+            .iter()
+            .find(|entry| entry.subject == child.id && entry.kind == "task.canceled")
+            .unwrap();
+        assert_eq!(entry.author, if cancels { "owner" } else { "hub" });
+    }
+}
