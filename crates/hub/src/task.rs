@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mainstay_core::event::{Event, Payload};
 use mainstay_core::step::StepState;
-use mainstay_core::task::{Parent, ResumeAs, TaskRecord, TaskState};
+use mainstay_core::task::{Parent, ResumeAs, Task, TaskRecord, TaskState};
 use serde_json::Value;
 
 use crate::caller::Caller;
@@ -412,11 +412,11 @@ fn submitted(
 
 /// The key was used: for this request it gives the task, for another it is an error.
 fn same_request(tx: &mut Tx<'_>, known: &str, fingerprint: &str) -> Result<String, HubError> {
-    let gone = || HubError::new(Code::NotFound, format!("no task {known}"));
-    if !tx.load(known) {
-        return Err(gone());
-    }
-    let open = tx.state.tasks.get(known).ok_or_else(gone)?;
+    tx.load(known);
+    let Some(open) = tx.state.tasks.get(known) else {
+        // Its content was erased since: nothing is left to compare with.
+        return Ok(known.to_owned());
+    };
     let task = &open.record.task;
     let reader = tx.state.log.read();
     let input = crate::input::payload_json(reader, task.input_seq, "input").unwrap_or_default();
@@ -482,6 +482,14 @@ fn retried(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
             ),
         ));
     }
+    if is_erased(tx, id) {
+        return Err(HubError::new(
+            Code::Conflict,
+            format!(
+                "task {id} can't be tried again: its input was erased, as the workspace's retention says. Submit it anew"
+            ),
+        ));
+    }
     tx.lost_calls_unknown(id);
     tx.emit(id, author, Event::TaskRetried);
     tx.again(id);
@@ -492,17 +500,17 @@ fn retried(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
 
 fn resumed(tx: &mut Tx<'_>, id: &str, resume: &Resume) -> Result<(), HubError> {
     let state = state_of(tx, id)?;
-    let open = tx
-        .state
-        .tasks
-        .get(id)
-        .ok_or_else(|| HubError::new(Code::NotFound, format!("no task {id}")))?;
     if !state.is_parked() {
         return Err(HubError::new(
             Code::Conflict,
             format!("task {id} is {} and waits for nobody", state.word()),
         ));
     }
+    let open = tx
+        .state
+        .tasks
+        .get(id)
+        .ok_or_else(|| HubError::new(Code::NotFound, format!("no task {id}")))?;
     let n = resume.step;
     let step = open.record.step(n).cloned();
     let step =
@@ -537,15 +545,25 @@ fn resumed(tx: &mut Tx<'_>, id: &str, resume: &Resume) -> Result<(), HubError> {
 }
 
 fn state_of(tx: &mut Tx<'_>, id: &str) -> Result<TaskState, HubError> {
-    let missing = || HubError::new(Code::NotFound, format!("no task {id}"));
-    if !tx.load(id) {
-        return Err(missing());
+    if tx.load(id)
+        && let Some(open) = tx.state.tasks.get(id)
+    {
+        return Ok(open.record.task.state);
     }
-    tx.state
-        .tasks
-        .get(id)
-        .map(|open| open.record.task.state)
-        .ok_or_else(missing)
+    // What is left of a task whose key was erased says how it ended.
+    let row = tx.state.log.read().task(id).ok().flatten();
+    row.and_then(|row| projection::decode::<Task>(&row.body))
+        .map(|task| task.state)
+        .ok_or_else(|| HubError::new(Code::NotFound, format!("no task {id}")))
+}
+
+/// Retention takes a task's content as a whole, its input first.
+fn is_erased(tx: &Tx<'_>, id: &str) -> bool {
+    tx.state.tasks.get(id).is_none_or(|open| {
+        let (log, seq) = (&tx.state.log, open.record.task.input_seq);
+        let input = crate::input::payload_json(log.read(), seq, "input");
+        seq < log.size() && input.is_ok_and(|input| input.is_null())
+    })
 }
 
 /// A task as it is printed.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use api::fleet::Retention;
+use hub::Code;
 use serde_json::{Value, json};
 
-use crate::home::{Home, WAIT, exited, fleet, model};
+use crate::home::{Home, WAIT, exited, fleet, model, work};
 
 /// Longer than the hub waits between two looks at the rules.
 const PERIOD: Duration = Duration::from_secs(61);
@@ -16,6 +17,14 @@ async fn follow(rules: Retention) {
     let mut fleet = fleet(|_| {});
     fleet.retention = rules;
     let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let keyed = || {
+        let mut submit = work("failed");
+        submit.idempotency_key = Some("key".into());
+        submit
+    };
+    let failed = home.hub.task_submit(keyed()).await.unwrap().id;
+    home.shim.assigned().await;
+    home.ended(&failed, 1, exited(78, ""), false).await;
     let done = home.submit("done").await.id;
     let (_, attempts) = home.shim.assigned().await;
     let caller = home.hub.identify(&attempts[0].token).await.unwrap();
@@ -35,7 +44,8 @@ async fn follow(rules: Retention) {
         tokio::time::advance(PERIOD).await;
         tokio::time::resume();
         let view = home.hub.task_get(&done).await.unwrap();
-        if view.output.is_null() && view.input.is_null() {
+        let other = home.hub.task_get(&failed).await.unwrap();
+        if view.output.is_null() && view.input.is_null() && other.input.is_null() {
             break view;
         }
         assert!(std::time::Instant::now() < until, "nothing is erased");
@@ -46,6 +56,15 @@ async fn follow(rules: Retention) {
     assert!(session.turns.iter().all(|turn| turn.content == Value::Null));
     let running = home.hub.task_get(&open).await.unwrap();
     assert_eq!(running.input, json!("open"), "what runs keeps its content");
+    let said = home.hub.task_retry(&failed, "owner").await.unwrap_err();
+    assert!(
+        said.code == Code::Conflict && said.message.contains("erased"),
+        "{said}"
+    );
+    let said = home.hub.task_cancel(&failed, "owner").await.unwrap_err();
+    assert!(said.message.contains("is failed already"), "{said}");
+    let known = home.hub.task_submit(keyed()).await.unwrap();
+    assert_eq!(known.id, failed, "its key is known as long as it is");
     home.end().await;
 
     let directory = state.path().join("workspaces/default");
