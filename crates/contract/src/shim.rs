@@ -122,6 +122,10 @@ pub enum FromShim {
     /// To the keeper: what the last child's start really put in force.
     #[serde(rename_all = "camelCase")]
     Enforced { user: bool, landlock: bool },
+    /// To the keeper, on a spec: what its command or variables name and its user can't use, in
+    /// sentences for a person.
+    #[serde(rename_all = "camelCase")]
+    OutOfReach { sentences: Vec<String> },
 }
 
 /// A running attempt of an `exec` task.

@@ -527,7 +527,7 @@ pub(crate) fn apply(tx: &mut Tx<'_>, name: &str, message: FromShim) -> Vec<Held>
         } => return tx.shim_hello(name, &running, service),
         FromShim::Record { at_ms, fact, .. } => tx.fact(name, at_ms, fact),
         FromShim::Service { state } => tx.service_changed(name, state),
-        FromShim::Listener | FromShim::Enforced { .. } => {}
+        FromShim::Listener | FromShim::Enforced { .. } | FromShim::OutOfReach { .. } => {}
     }
     Vec::new()
 }

@@ -221,17 +221,7 @@ fn launch(command: &HubCommand, state: &State) -> io::Result<Launch> {
         .users
         .separate
         .then_some((state.users.hub, state.users.hub));
-    let program = command
-        .program
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .to_owned();
-    let mounts = match user {
-        Some(user) => sandbox::reach::view(&[state.root.clone(), program], user)
-            .inspect_err(|error| tracing::warn!(%error, "closed directories can't be bridged"))
-            .unwrap_or_default(),
-        None => None,
-    };
+    let mounts = user.map_or(Ok(None), |user| view(command, state, user))?;
     let mut arguments = vec![text(&command.program)?];
     for argument in &command.arguments {
         arguments.push(CString::new(argument.as_str())?);
@@ -245,6 +235,20 @@ fn launch(command: &HubCommand, state: &State) -> io::Result<Launch> {
         mounts,
         no_new_privileges: true,
         umask: 0o077,
+    })
+}
+
+/// What the hub's user has to reach although root's own directories may be above it.
+fn view(command: &HubCommand, state: &State, user: (u32, u32)) -> io::Result<Option<OwnedFd>> {
+    let wanted = [state.root.clone(), command.program.clone()];
+    sandbox::reach::view(&wanted, user).map_err(|error| {
+        let closed = wanted.iter().find_map(|path| sandbox::reach::first_closed(path, user));
+        let closed = closed.unwrap_or_default();
+        let closed = closed.display();
+        io::Error::other(format!(
+            "the hub's user {} can't enter {closed}, and the kernel refuses a view in which it can ({error}): keep the state and this program outside of it, or open it (chmod o+x {closed})",
+            user.0
+        ))
     })
 }
 

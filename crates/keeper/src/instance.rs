@@ -42,6 +42,8 @@ pub(crate) struct Running {
     pub(crate) since: Instant,
     /// Started again after it has stopped.
     pub(crate) again: bool,
+    /// What its user can't use of what its command names, in sentences not yet told.
+    pub(crate) out_of_reach: Vec<String>,
     specs: Vec<(u64, Spec)>,
 }
 
@@ -117,6 +119,7 @@ impl Running {
             stopping: None,
             since: Instant::now(),
             again: false,
+            out_of_reach: Vec::new(),
             specs: Vec::new(),
         })
     }
@@ -134,6 +137,7 @@ impl Running {
             stopping: None,
             since: Instant::now(),
             again: false,
+            out_of_reach: Vec::new(),
             specs: Vec::new(),
         }
     }
@@ -193,9 +197,13 @@ impl Running {
         let filled = link.fill();
         let mut changed = false;
         while let Ok(Some(message)) = link.next::<FromShim>() {
-            if let FromShim::Enforced { user, landlock } = message {
-                changed |= self.enforced != Some((user, landlock));
-                self.enforced = Some((user, landlock));
+            match message {
+                FromShim::Enforced { user, landlock } => {
+                    changed |= self.enforced != Some((user, landlock));
+                    self.enforced = Some((user, landlock));
+                }
+                FromShim::OutOfReach { sentences } => self.out_of_reach.extend(sentences),
+                _ => {}
             }
         }
         if filled.is_err() {

@@ -14,6 +14,7 @@ mod link;
 mod listener;
 mod manifest;
 mod plan;
+mod reach;
 mod reactor;
 mod shim;
 mod state;

@@ -10,6 +10,7 @@ use api::fleet::{Agent, Runtime, ServiceProtocol, ToolKind};
 use contract::keeper::InstanceKind;
 use contract::shim::Spec;
 
+use crate::reach;
 use crate::state::State;
 
 const ANSWER_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -260,58 +261,9 @@ impl Planned {
         let mut wanted = BTreeSet::from([current_dir.to_owned(), scratch.to_owned()]);
         wanted.extend(volume.map(Path::to_owned));
         let path = env.get("PATH").map_or("", String::as_str);
-        let directories: Vec<&Path> = path.split(':').map(Path::new).collect();
-        for directory in directories
-            .iter()
-            .filter(|directory| directory.is_absolute())
-        {
-            wanted.extend(installation(directory));
-        }
-        for argument in &self.program.command {
-            let candidates = directories.iter().map(|directory| directory.join(argument));
-            let file = match argument.contains('/') {
-                true => Some(current_dir.join(argument)),
-                false => candidates.into_iter().find(|candidate| candidate.is_file()),
-            };
-            wanted.extend(file.iter().flat_map(|file| around(file)));
-        }
+        wanted.extend(reach::wanted(&self.program.command, path, current_dir));
         wanted.iter().map(|path| text(path)).collect()
     }
-}
-
-/// What a file given in a command needs beside it: its installation, and that of its link's target.
-fn around(file: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for file in [Some(file.to_owned()), file.canonicalize().ok()]
-        .into_iter()
-        .flatten()
-    {
-        if file.exists() {
-            found.extend(file.parent().into_iter().flat_map(installation));
-            found.push(file);
-        }
-    }
-    found
-}
-
-/// The directories that programs in a `bin` directory need: the whole virtual environment or
-/// version manager, else the libraries beside it.
-fn installation(directory: &Path) -> Vec<PathBuf> {
-    let name = directory.file_name().unwrap_or_default();
-    let Some(prefix) = directory
-        .parent()
-        .filter(|_| name == "bin" || name == "shims")
-    else {
-        return vec![directory.to_owned()];
-    };
-    if name == "shims" || prefix.join("pyvenv.cfg").exists() {
-        return vec![prefix.to_owned()];
-    }
-    ["bin", "lib", "lib64", "libexec", "include"]
-        .iter()
-        .map(|part| prefix.join(part))
-        .filter(|path| path.is_dir())
-        .collect()
 }
 
 /// Landlock's two lists: everything but the state, and of the state what is the instance's.

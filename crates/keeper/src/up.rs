@@ -148,6 +148,8 @@ struct Keeper {
     save_is_broken: bool,
     watch_at: Instant,
     announced: bool,
+    /// Warnings about what runs that the person has seen.
+    told: BTreeSet<String>,
     stopping: Option<stop::Stopping>,
 }
 
@@ -220,6 +222,7 @@ impl Keeper {
             pursue_at: None,
             watch_at: Instant::now() + WATCH_EVERY,
             announced: false,
+            told: BTreeSet::new(),
             stopping: None,
         };
         keeper.watched = keeper.signature();
@@ -277,6 +280,13 @@ impl Keeper {
             return;
         };
         let changed = running.receive();
+        for sentence in std::mem::take(&mut running.out_of_reach) {
+            let text = format!("warning: {}: {sentence}", running.planned.owner);
+            // Once for all its instances, and for each generation that says the same.
+            if self.told.insert(text.clone()) {
+                say(&text);
+            }
+        }
         if changed {
             self.send_instances();
         }

@@ -6,33 +6,38 @@
 //! directory is an empty one that holds just the wanted paths. It hides nothing that the user
 //! could have reached otherwise, and paths keep their names.
 
-use std::collections::BTreeMap;
+mod namespace;
+mod probe;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::Metadata;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-const OPEN_TREE_CLONE: libc::c_uint = 1;
-const OPEN_TREE_CLOEXEC: libc::c_uint = 0o2_000_000;
-const AT_RECURSIVE: libc::c_uint = 0x8000;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+pub use probe::{Barred, Use, barred};
 
 /// The first directory on the way to `path` that this user can't enter.
 #[must_use]
-pub fn first_closed(path: &Path, (uid, gid): (u32, u32)) -> Option<PathBuf> {
-    let mut at = PathBuf::new();
+pub fn first_closed(path: &Path, user: (u32, u32)) -> Option<PathBuf> {
+    closed_on_the_way(path, user).into_iter().next()
+}
+
+/// Every directory on the way to `path`, itself included, that this user can't enter.
+fn closed_on_the_way(path: &Path, (uid, gid): (u32, u32)) -> Vec<PathBuf> {
+    let (mut at, mut closed) = (PathBuf::new(), Vec::new());
     for component in path.components() {
         at.push(component);
         match std::fs::metadata(&at) {
-            Ok(found) if found.is_dir() && !may_enter(&found, uid, gid) => return Some(at),
+            Ok(found) if found.is_dir() && !may_enter(&found, uid, gid) => closed.push(at.clone()),
             Ok(_) => {}
-            Err(_) => return None,
+            Err(_) => break,
         }
     }
-    None
+    closed
 }
 
 fn may_enter(directory: &Metadata, uid: u32, gid: u32) -> bool {
@@ -46,6 +51,8 @@ fn may_enter(directory: &Metadata, uid: u32, gid: u32) -> bool {
     directory.mode() & needed != 0
 }
 
+/// A closed directory, and what stands in its place.
+#[derive(Debug)]
 struct Closed {
     directory: CString,
     /// What to make inside it, parents first: directories, and files (false) to mount files on.
@@ -60,32 +67,43 @@ pub fn view(wanted: &[PathBuf], user: (u32, u32)) -> io::Result<Option<OwnedFd>>
     if plan.is_empty() {
         return Ok(None);
     }
-    build(&plan).map(Some)
+    namespace::build(&plan).map(Some)
 }
 
+/// What to replace, outer directories first. A directory that is closed itself can't be opened by
+/// mounting it elsewhere, so it is left out: what is wanted inside it is mounted alone.
 fn plan(wanted: &[PathBuf], user: (u32, u32)) -> io::Result<Vec<Closed>> {
-    let mut by_closed: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-    for path in wanted {
-        let Ok(path) = path.canonicalize() else {
-            continue;
-        };
-        if let Some(closed) = first_closed(&path, user)
-            && closed != path
-        {
-            by_closed.entry(closed).or_default().push(path);
+    let mut ways = BTreeMap::new();
+    for path in wanted.iter().filter_map(|path| path.canonicalize().ok()) {
+        let closed = closed_on_the_way(&path, user);
+        if closed.last() != Some(&path) {
+            ways.insert(path, closed);
+        }
+    }
+    let mut by_closed: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    // Sorted: a directory comes before what lies in it.
+    for (path, ways_closed) in &ways {
+        let mut rest = ways_closed.as_slice();
+        while let Some((outer, inner)) = rest.split_first() {
+            let mounted = by_closed.entry(outer.clone()).or_default();
+            let Some(covering) = mounted.iter().find(|other| path.starts_with(other)) else {
+                mounted.insert(path.clone());
+                break;
+            };
+            // Visible there already, unless something in between is closed too.
+            let below = inner.iter().position(|next| next.starts_with(covering));
+            rest = below.map_or(&[], |from| &inner[from..]);
         }
     }
     by_closed
         .into_iter()
-        .map(|(directory, paths)| closed(&directory, paths))
+        .map(|(directory, paths)| closed(&directory, &paths))
         .collect()
 }
 
-fn closed(directory: &Path, mut paths: Vec<PathBuf>) -> io::Result<Closed> {
-    paths.sort();
-    paths.dedup_by(|later, earlier| later.starts_with(earlier));
+fn closed(directory: &Path, paths: &BTreeSet<PathBuf>) -> io::Result<Closed> {
     let mut make = Vec::new();
-    for path in &paths {
+    for path in paths {
         let mut at = directory.to_owned();
         let below = path.strip_prefix(directory).map_err(io::Error::other)?;
         for component in below.components() {
@@ -105,128 +123,4 @@ fn closed(directory: &Path, mut paths: Vec<PathBuf>) -> io::Result<Closed> {
 
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
-}
-
-/// A helper child makes the namespace; its `/proc` entry is opened before it may leave.
-fn build(plan: &[Closed]) -> io::Result<OwnedFd> {
-    let (done_reader, done_writer) = pipe()?;
-    let (leave_reader, leave_writer) = pipe()?;
-    // SAFETY: the child calls nothing but system calls on memory prepared before the fork and
-    // leaves by `_exit`.
-    let pid = unsafe { libc::fork() };
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if pid == 0 {
-        let mut failed: i32 = 0;
-        for step in std::iter::once(private()).chain(plan.iter().map(arrange)) {
-            if let (Err(errno), 0) = (step, failed) {
-                failed = errno;
-            }
-        }
-        // SAFETY: plain reads and writes on our own descriptors, then the end of this process.
-        unsafe {
-            libc::close(leave_writer.as_raw_fd());
-            libc::write(
-                done_writer.as_raw_fd(),
-                failed.to_ne_bytes().as_ptr().cast(),
-                4,
-            );
-            let mut byte = 0u8;
-            libc::read(leave_reader.as_raw_fd(), (&raw mut byte).cast(), 1);
-            libc::_exit(0)
-        }
-    }
-    drop(done_writer);
-    let mut result = [0u8; 4];
-    let read = rustix::io::read(&done_reader, &mut result);
-    let opened = std::fs::File::open(format!("/proc/{pid}/ns/mnt"));
-    drop(leave_writer);
-    let _code = crate::process::reap(pid.unsigned_abs());
-    match (read?, i32::from_ne_bytes(result)) {
-        (4, 0) => Ok(opened?.into()),
-        (4, errno) => Err(io::Error::from_raw_os_error(errno)),
-        _ => Err(io::Error::other(
-            "the helper for the mount namespace ended early",
-        )),
-    }
-}
-
-fn private() -> Result<(), i32> {
-    // SAFETY: system calls with constant strings; they change this helper's namespace alone.
-    unsafe {
-        check(i64::from(libc::unshare(libc::CLONE_NEWNS)))?;
-        let flags = libc::MS_REC | libc::MS_SLAVE;
-        check(i64::from(libc::mount(
-            c"none".as_ptr(),
-            c"/".as_ptr(),
-            std::ptr::null(),
-            flags,
-            std::ptr::null(),
-        )))?;
-    }
-    Ok(())
-}
-
-fn arrange(closed: &Closed) -> Result<(), i32> {
-    // At most this many paths are kept open below one closed directory.
-    let mut trees = [-1i64; 64];
-    // SAFETY: system calls on NUL-terminated strings that outlive them, in the helper alone.
-    unsafe {
-        for (tree, path) in trees.iter_mut().zip(&closed.wanted) {
-            let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
-            *tree = check(libc::syscall(
-                libc::SYS_open_tree,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                flags,
-            ))?;
-        }
-        check(i64::from(libc::mount(
-            c"mainstay".as_ptr(),
-            closed.directory.as_ptr(),
-            c"tmpfs".as_ptr(),
-            libc::MS_NOSUID | libc::MS_NODEV,
-            c"mode=0755,size=64k".as_ptr().cast(),
-        )))?;
-        for (path, is_directory) in &closed.make {
-            if *is_directory {
-                libc::mkdir(path.as_ptr(), 0o755);
-                libc::chmod(path.as_ptr(), 0o755);
-            } else {
-                libc::mknod(path.as_ptr(), libc::S_IFREG | 0o444, 0);
-            }
-        }
-        for (tree, path) in trees.iter().zip(&closed.wanted) {
-            check(libc::syscall(
-                libc::SYS_move_mount,
-                *tree,
-                c"".as_ptr(),
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                MOVE_MOUNT_F_EMPTY_PATH,
-            ))?;
-        }
-    }
-    Ok(())
-}
-
-fn check(result: i64) -> Result<i64, i32> {
-    if result < 0 {
-        return Err(io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO));
-    }
-    Ok(result)
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [-1; 2];
-    // SAFETY: `pipe2` fills both numbers, which nobody else owns.
-    unsafe {
-        if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
-    }
 }

@@ -175,6 +175,61 @@ fn a_view_reaches_wanted_paths_below_a_closed_directory_and_nothing_else_there()
 }
 
 #[test]
+fn closed_directories_within_each_other_are_bridged_and_the_one_that_bars_is_named() {
+    use sandbox::reach::{Barred, Use, barred};
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let root = scratch("nested");
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir_all(root.join("home/shut")).unwrap();
+    for (name, text) in [("home/beside", "beside "), ("home/shut/file", "file")] {
+        std::fs::write(root.join(name), text).unwrap();
+    }
+    std::fs::write(root.join("home/own"), "x").unwrap();
+    mode(&root.join("home/own"), 0o600);
+    mode(&root.join("home/shut"), 0o700);
+    mode(&root, 0o700);
+    let user = (61_234, 61_234);
+    let wanted = ["home", "home/shut", "home/shut/file"].map(|name| root.join(name));
+    let mounts = match sandbox::reach::view(&wanted, user) {
+        Ok(mounts) => mounts,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
+        Err(error) => panic!("{error}"),
+    };
+    let ask = |name: &str, mounts: Option<&OwnedFd>| {
+        let asked = [(root.join(name), Use::Read)];
+        barred(&asked, user, mounts.map(AsFd::as_fd)).unwrap()
+    };
+    let by = |name: &str, by: &std::path::Path| {
+        let (path, by) = (root.join(name), by.to_owned());
+        vec![Barred { path, by }]
+    };
+    assert_eq!(ask("home/shut/file", mounts.as_ref()), []);
+    assert_eq!(ask("home/shut/file", None), by("home/shut/file", &root));
+    assert_eq!(
+        ask("home/own", mounts.as_ref()),
+        by("home/own", &root.join("home/own"))
+    );
+    assert_eq!(
+        ask("home/missing", None),
+        [],
+        "nobody is shut out of nothing"
+    );
+    let script = format!("cat {0}/home/beside {0}/home/shut/file", root.display());
+    let (_, output, _) = run(&Launch {
+        mounts,
+        user: Some(user),
+        ..shell(&script)
+    });
+    assert_eq!(output, "beside file");
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
 fn a_start_is_quick_even_from_a_process_that_has_much_memory() {
     let ballast = vec![1u8; 256 * 1024 * 1024];
     let mut launch = shell("");

@@ -207,12 +207,14 @@ impl Shim {
             .get(&generation)
             .is_some_and(|known| known.spec == spec);
         if same {
+            self.tell_out_of_reach(generation);
             return Ok(());
         }
         match Prepared::new(spec) {
             Ok(prepared) => {
                 self.unusable.remove(&generation);
                 self.specs.insert(generation, prepared);
+                self.tell_out_of_reach(generation);
                 self.service_spec_changed(generation)
             }
             Err(error) => {
@@ -223,6 +225,14 @@ impl Shim {
                 self.unusable.insert(generation, error.to_string());
                 Ok(())
             }
+        }
+    }
+
+    fn tell_out_of_reach(&mut self, generation: u64) {
+        let sentences = self.specs.get(&generation);
+        let sentences = sentences.map(|prepared| prepared.out_of_reach.clone());
+        if let Some(sentences) = sentences.filter(|sentences| !sentences.is_empty()) {
+            self.tell_keeper(&FromShim::OutOfReach { sentences });
         }
     }
 

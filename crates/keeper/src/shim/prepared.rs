@@ -23,6 +23,8 @@ pub(crate) struct Prepared {
     /// Directories to remove when there is time.
     trash: Vec<PathBuf>,
     trash_count: u64,
+    /// What the user can't use of what the command names, in sentences.
+    pub(crate) out_of_reach: Vec<String>,
     /// What the last start put in force: user, Landlock.
     pub(crate) enforced: Option<(bool, bool)>,
 }
@@ -58,9 +60,12 @@ impl Prepared {
             no_new_privileges: true,
             umask: 0o022,
         };
+        let mounts = launch.mounts.as_ref().map(std::os::fd::AsFd::as_fd);
+        let out_of_reach = crate::reach::complaints(&spec, mounts);
         let prepared = Self {
             spec,
             launch,
+            out_of_reach,
             trash: Vec::new(),
             trash_count: 0,
             enforced: None,

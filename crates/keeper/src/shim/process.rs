@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::shim::{Exit, Spec};
+use contract::shim::Exit;
 use sandbox::memory_events::OomCounters;
 use sandbox::process::{Ended, Identity, Reaped};
 use sandbox::spawn::{SpawnError, Start, Step};
@@ -62,7 +62,7 @@ impl Process {
             .environment(child)
             .map_err(|error| broken("environment", &error))?;
         let (stdout, stderr, spawned) =
-            spawn(prepared, child, &environment).map_err(|error| explain(&prepared.spec, error))?;
+            spawn(prepared, child, &environment).map_err(|error| explain(prepared, &error))?;
         prepared.enforced(spawned.user_changed, spawned.landlocked);
         Ok(Self {
             pid: spawned.pid,
@@ -260,7 +260,13 @@ fn broken(what: &str, error: &io::Error) -> StartFailure {
 }
 
 /// Says what to do about a program that doesn't start.
-fn explain(spec: &Spec, error: SpawnError) -> StartFailure {
+fn explain(prepared: &Prepared, error: &SpawnError) -> StartFailure {
+    if matches!(error.step, Step::Execute | Step::Directory)
+        && let Some(sentence) = prepared.out_of_reach.first()
+    {
+        return StartFailure(sentence.clone());
+    }
+    let spec = &prepared.spec;
     let program = spec.command.first().map_or("", String::as_str);
     let directory = &spec.current_dir;
     let kind = error.source.kind();

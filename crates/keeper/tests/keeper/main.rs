@@ -7,6 +7,7 @@
 )]
 
 mod fleet;
+mod reach;
 
 use std::time::{Duration, Instant};
 
