@@ -68,7 +68,7 @@ impl AttemptHandle {
 
     /// Text of the answer as it comes.
     pub fn chunk(&self, text: &str) {
-        self.hub.shared.streams.chunk(&self.task, text);
+        self.hub.shared.streams.chunk(&self.task, None, text);
     }
 
     /// The answer. `content_type` is `text/plain` or `application/json`.

@@ -2,6 +2,10 @@
 //!
 //! A frame's id is the log size when it was made and a counter behind it, so ids keep their order
 //! over a hub's restart and a client can reconnect with the last it saw.
+//!
+//! `restart` voids what was said. What steps said goes on being true after an agent's death, since
+//! the next attempt gets the same answers: it is said again behind the `restart`, so that a client
+//! that puts chunks together has the whole text.
 
 use std::collections::{HashMap, VecDeque};
 use std::str::FromStr;
@@ -124,6 +128,15 @@ struct Ring {
     ended: bool,
     last: FrameId,
     has_text: bool,
+    /// What each call to a model said so far, in order; nothing any more once it was too long.
+    said: Vec<Said>,
+    said_too_much: bool,
+}
+
+/// The text of one call: a step's number, and which of its tries.
+struct Said {
+    call: (u32, usize),
+    text: String,
 }
 
 #[derive(Clone)]
@@ -133,6 +146,46 @@ enum Kept {
 }
 
 impl Ring {
+    /// A ring that begins in the middle of a task does not know what an earlier hub said: void it,
+    /// with an id newer than any of that hub's.
+    fn begin(&mut self, newest: u64) {
+        if self.last == FrameId::default() {
+            self.push(newest, Kept::Frame(FrameKind::Restart));
+        }
+    }
+
+    /// Voids what was said, and says again what still holds.
+    fn restart(&mut self, size: u64) {
+        self.push(size, Kept::Frame(FrameKind::Restart));
+        let text: String = self.said.iter().map(|said| said.text.as_str()).collect();
+        self.has_text = !text.is_empty();
+        if self.has_text {
+            self.push(size, Kept::Frame(FrameKind::Chunk { text }));
+        }
+    }
+
+    /// Remembers what a call says; a new try of a step takes the place of the one before.
+    fn remember(&mut self, call: (u32, usize), text: &str, size: u64) {
+        let other_try = |said: &Said| said.call.0 == call.0 && said.call.1 != call.1;
+        if self.said.iter().any(other_try) {
+            self.said.retain(|said| !other_try(said));
+            self.restart(size);
+        }
+        let bytes: usize = self.said.iter().map(|said| said.text.len()).sum();
+        self.said_too_much |= bytes + text.len() > MAX_BYTES;
+        if self.said_too_much {
+            self.said.clear();
+            return;
+        }
+        match self.said.iter_mut().find(|said| said.call == call) {
+            Some(said) => said.text.push_str(text),
+            None => self.said.push(Said {
+                call,
+                text: text.to_owned(),
+            }),
+        }
+    }
+
     fn push(&mut self, size: u64, kept: Kept) {
         let id = if size > self.last.seq {
             FrameId { seq: size, k: 0 }
@@ -158,6 +211,13 @@ impl Ring {
 }
 
 impl Ring {
+    fn has_message(&self) -> bool {
+        matches!(
+            self.frames.front(),
+            Some((_, Kept::Frame(FrameKind::Message { .. })))
+        )
+    }
+
     /// Forgets all but the question: who reads from the start must not stop at an end that was none.
     fn reopen(&mut self) {
         self.ended = false;
@@ -208,31 +268,40 @@ impl Streams {
 
     pub(crate) fn publish(&self, task: &str, size: u64, published: Published) {
         let channel = self.channel(task);
-        let kept = match published {
-            // Void only if something was said.
-            Published::Frame(FrameKind::Restart) if !lock(&channel.ring).has_text => return,
-            Published::Frame(frame) => Kept::Frame(frame),
-            Published::Ended => Kept::Ended,
-            Published::Again => {
-                lock(&channel.ring).reopen();
-                Kept::Frame(FrameKind::Restart)
-            }
-        };
         let mut ring = lock(&channel.ring);
-        if matches!(kept, Kept::Frame(FrameKind::Restart)) {
-            ring.has_text = false;
+        if !matches!(published, Published::Frame(FrameKind::Message { .. })) {
+            ring.begin(size);
         }
-        ring.push(size, kept);
+        match published {
+            // Void only if something was said.
+            Published::Frame(FrameKind::Restart) if !ring.has_text => return,
+            Published::Frame(FrameKind::Restart) => ring.restart(size),
+            Published::Frame(frame) => ring.push(size, Kept::Frame(frame)),
+            Published::Ended => ring.push(size, Kept::Ended),
+            Published::Again => {
+                ring.reopen();
+                ring.restart(size);
+            }
+        }
+        if ring.ended {
+            ring.said = Vec::new();
+        }
         drop(ring);
         channel.changed.notify_waiters();
     }
 
-    /// Text of the answer as it comes; not durable.
-    pub(crate) fn chunk(&self, task: &str, text: &str) {
+    /// Text of the answer as it comes; not durable. `call` names the step and which of its tries
+    /// says it; without it the text is the attempt's own, and void with the attempt.
+    pub(crate) fn chunk(&self, task: &str, call: Option<(u32, usize)>, text: &str) {
+        let newest = *self.size.borrow();
         let channel = self.channel(task);
         let mut ring = lock(&channel.ring);
-        ring.has_text = true;
+        ring.begin(newest + 1);
         let size = ring.last.seq;
+        if let Some(call) = call {
+            ring.remember(call, text, size);
+        }
+        ring.has_text = true;
         ring.push(
             size,
             Kept::Frame(FrameKind::Chunk {
@@ -257,10 +326,6 @@ impl Streams {
             }
         }
         Arc::clone(rings.entry(task.to_owned()).or_default())
-    }
-
-    fn existing(&self, task: &str) -> Option<Arc<Channel>> {
-        lock(&self.rings).get(task).cloned()
     }
 }
 
@@ -322,12 +387,8 @@ impl Hub {
     ) -> Result<FrameStream, HubError> {
         let view = self.task_get(id).await?;
         let seq = self.task_seq(id).await?;
-        let known = self.shared.streams.existing(id);
-        let channel = known.unwrap_or_else(|| {
-            let channel = self.shared.streams.channel(id);
-            self.seed(&channel, &view, seq);
-            channel
-        });
+        let channel = self.shared.streams.channel(id);
+        self.seed(&channel, &view, seq);
         // After a hub's restart the ring begins with what the log knows, which is newer than
         // anything the client has seen; a last frame it has seen already is sent again.
         let last = last.filter(|last| {
@@ -346,14 +407,21 @@ impl Hub {
     /// What a hub that did not see the task begin can tell of it.
     fn seed(&self, channel: &Channel, view: &TaskView, seq: u64) {
         let mut ring = lock(&channel.ring);
-        if !ring.frames.is_empty() {
+        if ring.dropped.is_some() || ring.has_message() {
             return;
         }
         let text = view
             .input
             .as_str()
             .map_or_else(|| view.input.to_string(), ToOwned::to_owned);
-        ring.push(seq, Kept::Frame(FrameKind::Message { role: "user", text }));
+        let message = Kept::Frame(FrameKind::Message { role: "user", text });
+        if !ring.frames.is_empty() {
+            // Begun by what the task does since this hub runs.
+            ring.bytes += weight(&message);
+            ring.frames.push_front((FrameId::default(), message));
+            return;
+        }
+        ring.push(seq, message);
         let kept = match view.state.as_str() {
             "failed" => {
                 let error = view.error.clone().unwrap_or(ErrorView {
@@ -432,5 +500,94 @@ impl EntryStream {
             }
             self.sizes.changed().await.ok()?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(text: &str) -> Published {
+        Published::Frame(FrameKind::Chunk { text: text.into() })
+    }
+
+    fn message() -> Published {
+        Published::Frame(FrameKind::Message {
+            role: "user",
+            text: "hi".into(),
+        })
+    }
+
+    /// What a client that puts chunks together has, having seen frames up to `last`.
+    fn text_after(streams: &Streams, last: Option<FrameId>, before: &str) -> String {
+        let channel = streams.channel("t");
+        let ring = lock(&channel.ring);
+        let mut ids: Vec<FrameId> = ring.frames.iter().map(|(id, _)| *id).collect();
+        ids.dedup();
+        assert!(ids.is_sorted() && ids.len() == ring.frames.len(), "{ids:?}");
+        let unseen = ring
+            .frames
+            .iter()
+            .filter(|(id, _)| last.is_none_or(|last| *id > last));
+        unseen.fold(before.to_owned(), |text, (_, kept)| match kept {
+            Kept::Frame(FrameKind::Chunk { text: more }) => text + more,
+            Kept::Frame(FrameKind::Restart) => String::new(),
+            _ => text,
+        })
+    }
+
+    #[test]
+    fn what_a_step_in_flight_said_is_said_again_to_the_next_attempt() {
+        let streams = Streams::new(4);
+        streams.publish("t", 4, message());
+        streams.chunk("t", Some((1, 7)), "a");
+        streams.chunk("t", Some((1, 7)), "b");
+        streams.publish("t", 6, Published::Frame(FrameKind::Restart));
+        streams.chunk("t", Some((1, 7)), "c");
+        assert_eq!(text_after(&streams, None, ""), "abc");
+    }
+
+    #[test]
+    fn another_try_of_a_step_takes_the_place_of_the_one_before() {
+        let streams = Streams::new(4);
+        streams.publish("t", 4, message());
+        streams.chunk("t", Some((1, 7)), "first ");
+        streams.chunk("t", Some((2, 8)), "brok");
+        streams.publish("t", 6, Published::Frame(FrameKind::Restart));
+        streams.chunk("t", Some((2, 9)), "second");
+        assert_eq!(text_after(&streams, None, ""), "first second");
+    }
+
+    #[test]
+    fn text_of_an_attempt_itself_is_void_with_it() {
+        let streams = Streams::new(4);
+        streams.publish("t", 4, message());
+        streams.chunk("t", None, "a");
+        streams.publish("t", 6, Published::Frame(FrameKind::Restart));
+        streams.chunk("t", None, "b");
+        assert_eq!(text_after(&streams, None, ""), "b");
+    }
+
+    #[test]
+    fn the_first_words_of_a_new_hub_void_those_of_the_hub_before() {
+        let streams = Streams::new(111);
+        streams.chunk("t", Some((1, 1)), "a");
+        let seen = FrameId { seq: 111, k: 900 };
+        assert_eq!(text_after(&streams, Some(seen), "old"), "a");
+        let streams = Streams::new(111);
+        streams.publish("t", 112, chunk("b"));
+        assert_eq!(text_after(&streams, Some(seen), "old"), "b");
+    }
+
+    #[test]
+    fn text_beyond_the_bound_is_not_said_again() {
+        let streams = Streams::new(4);
+        streams.publish("t", 4, message());
+        let large = "x".repeat(MAX_BYTES / 2 + 1);
+        streams.chunk("t", Some((1, 7)), &large);
+        streams.chunk("t", Some((1, 7)), &large);
+        streams.chunk("t", Some((1, 7)), "end");
+        streams.publish("t", 6, Published::Frame(FrameKind::Restart));
+        assert_eq!(text_after(&streams, None, ""), "");
     }
 }

@@ -90,7 +90,11 @@ impl StepRun {
             && let Some(text) = text_delta
             && !text.is_empty()
         {
-            self.hub.shared.streams.chunk(&self.caller.task, text);
+            let call = (self.n, Arc::as_ptr(&self.spool) as usize);
+            self.hub
+                .shared
+                .streams
+                .chunk(&self.caller.task, Some(call), text);
         }
         Ok(())
     }
