@@ -38,6 +38,9 @@ impl Tx<'_> {
         };
         let concurrency = spec.concurrency.max(1);
         let is_service = matches!(spec.runtime, Runtime::Service { .. });
+        if is_service {
+            self.mark_awaited(agent);
+        }
         let names: Vec<String> = self
             .state
             .instances

@@ -50,6 +50,7 @@ impl Tx<'_> {
         if kind == InstanceKind::Service {
             self.service_changed(name, service.clone());
             self.service_tokens(name);
+            self.mark_anew(name);
             self.replace_void(name, service);
         } else {
             self.end_strays(name, running);

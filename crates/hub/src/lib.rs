@@ -22,6 +22,7 @@ pub mod home;
 mod input;
 pub mod keys;
 mod link;
+mod mark;
 mod metrics;
 mod origin;
 mod park;

@@ -425,6 +425,7 @@ impl Tx<'_> {
                         state.linked = false;
                         state.service = None;
                         state.attached = false;
+                        state.idle = false;
                         state.ending.clear();
                         // Counted from now: the new shim may never come to speak.
                         state.gone_since = Some(tokio::time::Instant::now());
@@ -480,6 +481,7 @@ impl Tx<'_> {
         }
         self.close_ambient_of_none();
         self.give_up_endings();
+        self.mark_idle();
     }
 
     /// Nothing is accepted after this job. What agents were given is known to the next hub.
@@ -496,6 +498,7 @@ fn new_instance(instance: Instance) -> InstanceState {
         settled: false,
         service: None,
         attached: false,
+        idle: false,
         pid: None,
         restarts: 0,
         last_exit: None,

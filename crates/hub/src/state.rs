@@ -62,6 +62,8 @@ pub(crate) struct InstanceState {
     pub(crate) settled: bool,
     pub(crate) service: Option<ServiceState>,
     pub(crate) attached: bool,
+    /// Its shim was told that nobody waits for it.
+    pub(crate) idle: bool,
     pub(crate) pid: Option<u32>,
     pub(crate) restarts: u64,
     pub(crate) last_exit: Option<Exit>,

@@ -14,7 +14,6 @@ use mainstay_core::usage::{Cost, Usage};
 use super::question::park_unknown;
 use super::{AfterUnknown, Failure, Occasion, Settled};
 use crate::Hub;
-use crate::action::Action;
 use crate::answer::{Spool, TooLarge};
 use crate::caller::Caller;
 use crate::keys::keyed;
@@ -157,7 +156,7 @@ impl StepRun {
                         },
                     );
                 }
-                tx.after(productive);
+                tx.productive(&instance);
                 tx.roll_ambient(&task);
             })
             .await;
@@ -200,6 +199,7 @@ impl StepRun {
         if broken || committed.is_err() {
             self.spool.break_off();
         } else {
+            self.spool.ask_again_after(failure.retry_after);
             self.spool
                 .replace(failure.status, &failure.content_type, failure.body, false);
         }

@@ -96,7 +96,10 @@ impl Home {
         let instance = Instance {
             name: "helper-0".into(),
             owner: "helper".into(),
-            kind: InstanceKind::Exec,
+            kind: match fleet.agents["helper"].runtime {
+                Runtime::Service { .. } => InstanceKind::Service,
+                _ => InstanceKind::Exec,
+            },
             index: 0,
             socket: socket.to_str().unwrap().into(),
             shim_pid: 0,

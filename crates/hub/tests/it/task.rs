@@ -1,5 +1,6 @@
 //! A task from its submission to its end.
 
+use api::fleet::{Runtime, ServiceProtocol};
 use contract::shim::{Fact, ToShim};
 use hub::Code;
 use hub::task::Resume;
@@ -288,5 +289,25 @@ async fn what_a_call_cost_that_failed_is_in_the_metrics() {
     };
     assert_eq!(value("mainstay_tokens_total", "output"), Some(7.0));
     assert_eq!(value("mainstay_cost_usd_total", ""), Some(0.5));
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| {
+        agent.runtime = Runtime::Service {
+            command: vec!["true".into()],
+            protocol: ServiceProtocol::Http,
+            port: None,
+        };
+    });
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let rests = |wanted: bool| move |message: &ToShim| matches!(message, ToShim::Marks { idle, .. } if *idle == wanted);
+    home.shim.until(rests(true)).await;
+    let task = home.submit("x").await.id;
+    home.shim.until(rests(false)).await;
+    home.hub.task_cancel(&task, "owner").await.unwrap();
+    home.shim.until(rests(true)).await;
     home.end().await;
 }

@@ -280,6 +280,9 @@ impl Shim {
                 idle,
             } => {
                 self.hold = hold;
+                if self.idle && !idle {
+                    self.service.is_awaited(now);
+                }
                 self.idle = idle;
                 if productive {
                     self.tasks.forget_crashes();

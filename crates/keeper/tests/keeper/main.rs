@@ -7,6 +7,7 @@
 )]
 
 mod fleet;
+mod idle;
 mod reach;
 
 use std::time::{Duration, Instant};
