@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::figures;
 use crate::run::{cargo, read, run, target_dir};
+use crate::{figures, peers};
 
 /// Measurements that live beside what they measure: package, example, arguments, section.
 const EXAMPLES: &[(&str, &str, &[&str], &str)] = &[
@@ -42,6 +42,7 @@ pub fn bench(only: Option<&str>) -> Result<()> {
     measure.args(only);
     measure.env("MAINSTAY_BIN", target_dir()?.join("release/mainstay"));
     measure.env("MAINSTAY_RESULTS", &results);
+    peers::install(&target_dir()?, only, &mut measure);
     run(&mut measure)?;
     for (package, example, arguments, section) in EXAMPLES {
         if only.is_none_or(|only| section.contains(only)) {

@@ -10,6 +10,7 @@ mod dist;
 mod docs;
 mod figures;
 mod metadata;
+mod peers;
 mod rooms;
 mod run;
 mod sdk;

@@ -46,11 +46,17 @@ pub fn install(sdks: Sdks) -> Result<Installed> {
 }
 
 fn python() -> Result<PathBuf> {
-    let wanted = root().join("tests/requirements.txt");
-    let venv = root().join(".venv");
+    environment(
+        &root().join(".venv"),
+        &root().join("tests/requirements.txt"),
+    )
+}
+
+/// A virtual environment with exactly these packages; returns its interpreter.
+pub fn environment(venv: &Path, wanted: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
     let stamp = venv.join("installed-requirements.txt");
-    if is_same(&wanted, &stamp) && python.is_file() {
+    if is_same(wanted, &stamp) && python.is_file() {
         return Ok(python);
     }
     if !is_installed("python3") {
@@ -58,12 +64,12 @@ fn python() -> Result<PathBuf> {
     }
     run(Command::new("python3")
         .args(["-m", "venv", "--clear"])
-        .arg(&venv))
+        .arg(venv))
     .context("python3 has no working venv module")?;
     // Old pips fail on source packages whose metadata is newer than they are.
     pip(&python, &["--upgrade", "pip"])?;
     pip(&python, &["--requirement", &wanted.to_string_lossy()])?;
-    fs::copy(&wanted, &stamp).context("failed to note what is installed")?;
+    fs::copy(wanted, &stamp).context("failed to note what is installed")?;
     Ok(python)
 }
 
@@ -74,10 +80,16 @@ fn pip(python: &Path, what: &[&str]) -> Result<()> {
 
 fn node() -> Result<PathBuf> {
     let folder = root().join("tests/node");
+    modules(&folder)?;
+    Ok(folder)
+}
+
+/// A `node_modules` with exactly what the folder's lock file names.
+pub fn modules(folder: &Path) -> Result<()> {
     let wanted = folder.join("package-lock.json");
     let stamp = folder.join("node_modules/installed-package-lock.json");
     if is_same(&wanted, &stamp) {
-        return Ok(folder);
+        return Ok(());
     }
     for program in ["node", "npm"] {
         if !is_installed(program) {
@@ -91,10 +103,10 @@ fn node() -> Result<PathBuf> {
         "--no-fund",
         "--silent",
     ];
-    run(Command::new("npm").args(arguments).current_dir(&folder))
+    run(Command::new("npm").args(arguments).current_dir(folder))
         .context("npm could not install")?;
     fs::copy(&wanted, &stamp).context("failed to note what is installed")?;
-    Ok(folder)
+    Ok(())
 }
 
 fn is_same(wanted: &Path, stamp: &Path) -> bool {

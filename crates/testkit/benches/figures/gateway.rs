@@ -1,47 +1,65 @@
 //! What the gateway adds to a model call, and how many durable steps a second go through it.
 //!
 //! The load generator is `testkit-load`, run as an agent; the provider is testkit's, answering at
-//! once. The same generator asks the provider without the gateway for comparison.
+//! once. The same generator asks the provider without the gateway for comparison, and through
+//! LiteLLM's proxy where that is installed.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::{Fleet, Provider, Reply, Up};
 
+use crate::litellm::Proxy;
 use crate::report::Report;
 
 const BOUND: Duration = Duration::from_secs(300);
+/// Of each path, once to warm up and once measured.
+const CALLS: u32 = 2000;
 
 pub(crate) fn latency(report: &mut Report) {
     let provider = Provider::start(|_| Reply::text("ok"));
     let up = up(&provider, 1);
     let port = port_of(&provider);
-    let plan = |name: &str, direct: Option<u16>| json!({"name": name, "calls": 2000, "clients": 1, "bytes": 1024, "direct": direct});
+    let plan = |name: &str, direct: Option<u16>| json!({"name": name, "calls": CALLS, "clients": 1, "bytes": 1024, "direct": direct});
     load(&up, &plan("warm", None));
     let direct = load(&up, &plan("direct", Some(port)));
     let through = load(&up, &plan("through", None));
-    report.line(
-        "One client, one connection, 2,000 Chat Completions of 1 KiB in turn, each with its own \
-         text; load generator `testkit-load`, provider testkit's fake, answering at once.",
-    );
+    let mut rows = vec![
+        ("straight to the provider".to_owned(), columns(&direct)),
+        (
+            "through the gateway, journaled".to_owned(),
+            columns(&through),
+        ),
+    ];
+    let mut added = vec![("added by the gateway".to_owned(), over(&through, &direct))];
+    match Proxy::start(&provider) {
+        Ok(proxy) => {
+            let plan = |name: &str| {
+                let mut plan = plan(name, Some(proxy.port));
+                plan["token"] = Proxy::KEY.into();
+                plan
+            };
+            load(&up, &plan("warm-litellm"));
+            let beside = load(&up, &plan("litellm"));
+            let name = format!("LiteLLM's proxy {}", proxy.version);
+            rows.push((format!("through {name}"), columns(&beside)));
+            added.push((format!("added by {name}"), over(&beside, &direct)));
+            proxy.stop();
+        }
+        Err(why) => rows.push((format!("LiteLLM's proxy {why}: left out"), "| |".to_owned())),
+    }
+    report.line(format!(
+        "One client, one connection, {CALLS} Chat Completions of 1 KiB in turn, each with its own \
+         text, after as many unmeasured; load generator `testkit-load`, provider testkit's fake, \
+         answering at once. LiteLLM's proxy runs with one worker and without a database: it \
+         forwards, and writes nothing down."
+    ));
     report.line("");
     report.line("| path | p50 ms | p90 ms | p99 ms |");
     report.line("|---|---|---|---|");
-    report.line(format!(
-        "| straight to the provider | {} |",
-        columns(&direct)
-    ));
-    report.line(format!(
-        "| through the gateway, journaled | {} |",
-        columns(&through)
-    ));
-    let added = |name: &str| (number(&through, name) - number(&direct, name)) / 1e3;
-    report.line(format!(
-        "| added | {:.3} | {:.3} | {:.3} |",
-        added("p50"),
-        added("p90"),
-        added("p99")
-    ));
+    for (name, columns) in rows.into_iter().chain(added) {
+        report.line(format!("| {name} | {columns} |"));
+    }
 }
 
 pub(crate) fn throughput(report: &mut Report) {
@@ -139,5 +157,11 @@ fn number(result: &Value, name: &str) -> f64 {
 
 fn columns(result: &Value) -> String {
     let of = |name| number(result, name) / 1e3;
+    format!("{:.3} | {:.3} | {:.3}", of("p50"), of("p90"), of("p99"))
+}
+
+/// What a path takes longer than another.
+fn over(longer: &Value, shorter: &Value) -> String {
+    let of = |name| (number(longer, name) - number(shorter, name)) / 1e3;
     format!("{:.3} | {:.3} | {:.3}", of("p50"), of("p90"), of("p99"))
 }

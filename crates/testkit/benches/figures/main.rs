@@ -12,6 +12,7 @@ mod crash_ready;
 mod gateway;
 mod idle;
 mod kill_continue;
+mod litellm;
 mod machine;
 mod peers;
 mod report;

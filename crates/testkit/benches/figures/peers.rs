@@ -1,4 +1,5 @@
-//! The other supervisors, each started on the same child where it is installed.
+//! The other supervisors, each started on the same child where it is installed: by the distribution,
+//! or by `cargo xtask bench`, which names those it installed in `MAINSTAY_PEER_<NAME>`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,17 +47,24 @@ impl Peer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = command.spawn().ok()?;
-        Some(Running { child })
+        command.spawn().ok().map(Running::of)
     }
 }
 
-/// A running supervisor. It is ended, and then what it ran.
+/// A running peer. It is ended, and then what it ran.
 pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
+    pub(crate) fn of(child: Child) -> Self {
+        Self { child }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Ends it and its children.
     pub(crate) fn stop(mut self) {
         let pid = i32::try_from(self.child.id()).unwrap_or(0);
@@ -68,7 +76,12 @@ impl Running {
     }
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// Where a peer's program is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let variable = format!("MAINSTAY_PEER_{}", program.to_uppercase());
+    if let Some(given) = std::env::var_os(variable) {
+        return Some(given.into());
+    }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
@@ -120,10 +133,14 @@ fn supervisord(program: &Path, harness: &Harness) -> Command {
     command
 }
 
+/// Its daemon in the foreground, so that it is our child and ended by its number.
 fn pm2(program: &Path, harness: &Harness) -> Command {
     let mut command = Command::new(program);
     command.args(["start", "--no-daemon", "--interpreter", "none"]);
     command.arg(harness.child()).arg("--").arg(harness.path());
     command.env("PM2_HOME", harness.folder().join("pm2"));
+    // Nothing may leave the machine: neither the first start's report nor the daily one.
+    command.env("PM2_DISCRETE_MODE", "true");
+    command.env("PM2_DISABLE_VERSION_CHECK", "true");
     command
 }

@@ -1,8 +1,9 @@
 //! An agent that does nothing but make model calls, and says how long they took.
 //!
-//! Its input is `{"calls", "clients", "bytes", "direct"}`: that many Chat Completions in all, over
-//! that many connections at once, each with a user message of that many bytes; `direct` is the
-//! provider's port, to measure the same without a gateway. It keeps connections open, as SDKs do.
+//! Its input is `{"calls", "clients", "bytes", "direct", "token"}`: that many Chat Completions in
+//! all, over that many connections at once, each with a user message of that many bytes; `direct`
+//! is the port of the provider or of another gateway, to measure the same there, `token` what that
+//! one asks for. It keeps connections open, as SDKs do.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -31,7 +32,7 @@ fn main() {
         .and_then(|port| u16::try_from(port).ok());
     let run = Run {
         port: direct.unwrap_or(gateway),
-        token,
+        token: plan["token"].as_str().map_or(token, str::to_owned),
         calls: plan["calls"].as_u64().unwrap_or(1),
         bytes: usize::try_from(plan["bytes"].as_u64().unwrap_or(16)).unwrap_or(16),
         name: plan["name"].as_str().unwrap_or("load").to_owned(),
