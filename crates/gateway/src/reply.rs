@@ -176,6 +176,14 @@ fn describe(reply: &mut Reply, head: &Head) {
     if head.no_retry {
         no_retry(reply);
     }
+    if let Some(after) = head.retry_after {
+        // Whole seconds are what every SDK reads; sooner than asked would be refused again.
+        let seconds = after.as_millis().div_ceil(1000);
+        reply.headers_mut().insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+        );
+    }
 }
 
 /// All bytes of an answer, once it is committed.

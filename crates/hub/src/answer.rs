@@ -6,6 +6,7 @@
 //! upstream is read to its end however slow, frozen or dead the reader is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -33,6 +34,8 @@ pub struct Head {
     pub step: u32,
     /// Carries `x-should-retry: false`.
     pub no_retry: bool,
+    /// How long a provider that refused wants to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,7 @@ struct Inner {
     /// Chunks before this index may leave.
     released: usize,
     holding: bool,
+    retry_after: Option<Duration>,
     end: Option<Result<(), Broken>>,
 }
 
@@ -128,6 +132,11 @@ impl Spool {
         inner.end = Some(Ok(()));
         drop(inner);
         self.changed.notify_waiters();
+    }
+
+    /// What a refusal says about when to ask again.
+    pub fn ask_again_after(&self, retry_after: Option<Duration>) {
+        self.lock().retry_after = retry_after;
     }
 
     /// It can't be completed.
@@ -218,6 +227,7 @@ impl AnswerStream {
                     replayed,
                     step,
                     no_retry,
+                    retry_after: inner.retry_after,
                 }));
             }
             matches!(inner.end, Some(Err(_))).then_some(Err(Broken))

@@ -119,6 +119,8 @@ pub struct Failure {
     pub broken: bool,
     pub usage: Usage,
     pub cost: Cost,
+    /// How long the provider asks to be left alone.
+    pub retry_after: Option<Duration>,
     /// Every credential was refused (401 from all): the task is parked in `auth-required`.
     pub credential: Option<String>,
 }

@@ -64,6 +64,7 @@ pub(super) fn failure(call: &ModelCall, failed: &Failed, has_left: bool) -> Fail
             Some(candidate) if failed.usage.is_some() => cost(candidate, paid),
             _ => Cost::default(),
         },
+        retry_after: failed.retry_after,
         credential: failed.is_credential().then(|| failed.message.clone()),
     }
 }

@@ -111,6 +111,7 @@ fn failed(status: u16, message: &str) -> Performed {
         broken: false,
         usage: Usage::default(),
         cost: Cost::default(),
+        retry_after: None,
         credential: None,
     })
 }

@@ -154,6 +154,35 @@ async fn what_a_provider_refuses_passes_on_and_is_not_retried() {
 }
 
 #[tokio::test]
+async fn when_a_provider_wants_to_be_left_alone_the_agent_is_told_for_how_long() {
+    let state = tempfile::tempdir().unwrap();
+    let mut fleet = fleet();
+    add_provider(&mut fleet, "play", ProviderKind::Script, "");
+    for (status, path) in [
+        (429, "/v1/chat/completions"),
+        (503, "/v1/responses"),
+        (429, "/v1/messages"),
+    ] {
+        let rule = format!("rules: [{{answer: {{error: {{status: {status}, retryAfter: 75}}}}}}]");
+        fleet.providers.get_mut("play").unwrap().script = Some(rule);
+        let state = state.path().join(path.rsplit('/').next().unwrap());
+        let mut home = Home::start(&state, &fleet).await;
+        let (_, attempts) = home.work("x").await;
+        let content = json!([{"role": "user", "content": "hi"}]);
+        let field = if path.ends_with("responses") {
+            "input"
+        } else {
+            "messages"
+        };
+        let body = json!({"model": "gpt", "max_tokens": 9, field: content});
+        let response = home.post(&attempts[0].token, path, &body).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers()["retry-after"], "75", "{path}");
+        home.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_refused_credential_parks_the_task_and_is_shown_to_nobody() {
     let provider = Provider::start(|_| Reply::error(401));
     let state = tempfile::tempdir().unwrap();

@@ -136,10 +136,7 @@ impl StepRun {
         };
         let shown = (self.kind != StepKind::Model).then(|| shown_result(&bytes));
         let (task, n, name) = (self.caller.task.clone(), self.n, self.name.clone());
-        let productive = Action::Shim {
-            instance: self.caller.instance.clone(),
-            message: PRODUCTIVE,
-        };
+        let instance = self.caller.instance.clone();
         let committed = self
             .hub
             .writer
@@ -340,12 +337,6 @@ fn close(spools: &Spools, task: &str, n: u32, spool: &Arc<Spool>) -> bool {
     }
     is_own
 }
-
-const PRODUCTIVE: contract::shim::ToShim = contract::shim::ToShim::Marks {
-    hold: false,
-    productive: true,
-    idle: false,
-};
 
 fn after_unknown(tx: &mut Tx<'_>, caller: &Caller, n: u32) -> AfterUnknown {
     tx.emit(&caller.task, "hub", Event::StepUnknown { n });

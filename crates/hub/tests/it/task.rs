@@ -278,6 +278,7 @@ async fn what_a_call_cost_that_failed_is_in_the_metrics() {
             ..Usage::default()
         },
         cost: Cost::from_usd(Some(0.5)),
+        retry_after: None,
         credential: None,
     })
     .await;

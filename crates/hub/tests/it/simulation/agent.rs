@@ -203,6 +203,7 @@ async fn fail(run: StepRun) {
         broken: false,
         usage: Usage::default(),
         cost: Cost::default(),
+        retry_after: None,
         credential: None,
     })
     .await;
