@@ -29,6 +29,7 @@ mod park;
 mod process;
 pub mod projection;
 mod prompt;
+mod queue;
 mod resume;
 mod retention;
 pub mod secret;

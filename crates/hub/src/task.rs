@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::caller::Caller;
 use crate::keys;
 use crate::projection;
+use crate::queue::Waits;
 use crate::shared::lock;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
@@ -112,26 +113,35 @@ impl Hub {
 
     /// One task.
     pub async fn task_get(&self, id: &str) -> Result<TaskView, HubError> {
-        let record = self.record(id).await?;
-        self.read(move |reader| view_of(reader, &record)).await
+        let (record, waits) = self.found(id).await?;
+        let mut view = self.read(move |reader| view_of(reader, &record)).await?;
+        view.show_waits(waits);
+        Ok(view)
     }
 
     /// The record: from the writer's memory while it is open, else from the store.
     pub(crate) async fn record(&self, id: &str) -> Result<TaskRecord, HubError> {
+        Ok(self.found(id).await?.0)
+    }
+
+    async fn found(&self, id: &str) -> Result<(TaskRecord, Option<Waits>), HubError> {
         let wanted = id.to_owned();
         let open = self
             .writer
-            .run(move |tx| tx.state.tasks.get(&wanted).map(|open| open.record.clone()))
+            .run(move |tx| {
+                let open = tx.state.tasks.get(&wanted)?;
+                Some((open.record.clone(), tx.state.waits(&wanted)))
+            })
             .await?;
-        if let Some(record) = open {
-            return Ok(record);
+        if let Some(found) = open {
+            return Ok(found);
         }
         let wanted = id.to_owned();
         let found = self
             .read(move |reader| projection::load(reader, &wanted))
             .await?;
         found
-            .map(|(record, _)| record)
+            .map(|(record, _)| (record, None))
             .ok_or_else(|| HubError::new(Code::NotFound, format!("no task {id}")))
     }
 
@@ -165,7 +175,7 @@ impl Hub {
             state: filter.state,
             before,
         };
-        self.read(move |reader| {
+        let listed = self.read(move |reader| {
             let rows = reader.tasks(&wanted, limit + 1)?;
             let next = (rows.len() > limit)
                 .then(|| rows.get(limit - 1).map(cursor_text))
@@ -179,8 +189,10 @@ impl Hub {
                 }
             }
             Ok(Page { items, next })
-        })
-        .await
+        });
+        let mut page = listed.await?;
+        self.show_waits(&mut page.items).await?;
+        Ok(page)
     }
 
     /// Returns when the task has ended or waits for a person, or when time is up.

@@ -328,6 +328,10 @@ pub fn next_move(task: &Value) -> Option<String> {
         return None;
     }
     let id = cell(task, "id");
+    if task.get("reason").and_then(Value::as_str) == Some("parked") {
+        // It goes on by itself; which task to see to stands in its error.
+        return None;
+    }
     match task.get("askedStep").and_then(Value::as_u64) {
         Some(step) => Some(format!(
             "mainstay task resume {id} --step {step} --as done|repeat|fail"

@@ -3,7 +3,8 @@
 use api::fleet::{Runtime, ServiceProtocol};
 use contract::shim::{Fact, ToShim};
 use hub::Code;
-use hub::task::Resume;
+use hub::task::{Resume, TaskFilter};
+use hub::view::TaskView;
 use mainstay_core::task::ResumeAs;
 use mainstay_core::usage::{Cost, Usage};
 use serde_json::json;
@@ -310,5 +311,46 @@ async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
     home.shim.until(rests(false)).await;
     home.hub.task_cancel(&task, "owner").await.unwrap();
     home.shim.until(rests(true)).await;
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_task_that_waits_behind_another_of_its_session_says_behind_which() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let turn = |input: &str| {
+        let mut submit = work(input);
+        submit.session = Some("talk".into());
+        submit
+    };
+    let first = home.hub.task_submit(turn("one")).await.unwrap();
+    assert_eq!((first.reason, first.error.is_none()), (None, true));
+    home.shim.assigned().await;
+    let second = home.hub.task_submit(turn("two")).await.unwrap();
+    let said = |view: &TaskView| {
+        assert_eq!(view.reason.as_deref(), Some("behind"), "{view:?}");
+        view.error.as_ref().unwrap().message.clone()
+    };
+    assert!(said(&second).contains(&first.id) && said(&second).contains("working"));
+    // Two crashes in a row: the first waits for a person. The second is of its session and would
+    // be parked with it, but for a third that comes later.
+    home.ended(&first.id, 1, exited(1, ""), true).await;
+    home.fact(Fact::AttemptStarted {
+        task: first.id.clone(),
+        attempt: 2,
+        pid: 1,
+    })
+    .await;
+    home.ended(&first.id, 2, exited(1, ""), false).await;
+    let third = home.hub.task_submit(turn("three")).await.unwrap();
+    assert_eq!(third.state, "submitted");
+    assert!(said(&third).contains(&first.id) && said(&third).contains("poison"));
+    let listed = home.hub.task_list(TaskFilter::default()).await.unwrap();
+    assert_eq!(said(&listed.items[0]), said(&third));
+    home.hub.task_cancel(&first.id, "owner").await.unwrap();
+    home.hub.task_cancel(&second.id, "owner").await.unwrap();
+    assert_eq!(home.shim.assigned().await.0, third.id);
+    let third = home.hub.task_get(&third.id).await.unwrap();
+    assert_eq!((third.state.as_str(), third.reason), ("working", None));
     home.end().await;
 }
