@@ -1,8 +1,10 @@
-//! What only the command line needs, on a Unix socket: who calls is the kernel's word.
+//! What only the command line needs, below `/control`: what changes the fleet or reads its secrets'
+//! names. Its paths and bodies may change with any version.
 //!
-//! The HTTP API is there without a token, and below `/control` what changes the fleet or reads its
-//! secrets' names. Root and the hub's own user may call, and no process that descends from an
-//! instance, whatever its user: an agent that runs as the hub's user is still an agent.
+//! On the state's Unix socket everything is there without a token, because who calls is the
+//! kernel's word: root and the hub's own user may, and no process that descends from an instance,
+//! whatever its user: an agent that runs as the hub's user is still an agent. At the TCP door the
+//! owner's token opens it: there is one token, and who holds it is the owner.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;

@@ -46,8 +46,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             return Err(Problem::media_type());
         }
         let bytes = read(&parts.headers, body).await?;
-        // A struct would be read from a list too, by position.
-        if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // A struct would be read from a list too, by position; and the parser's words for what is
+        // neither would be those of our types.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(Problem::invalid("the body is not one JSON object"));
         }
         serde_json::from_slice(&bytes)

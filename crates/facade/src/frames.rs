@@ -42,17 +42,19 @@ pub(crate) fn is_unseen(frame: &Frame, last: FrameId) -> bool {
 
 #[derive(Serialize)]
 struct WithId<'a> {
-    id: String,
+    id: &'a str,
     #[serde(flatten)]
     kind: &'a FrameKind,
 }
 
 /// A frame's JSON: its own fields, `type` and `id`.
 pub(crate) fn json(frame: &Frame) -> String {
-    text(&WithId {
-        id: frame.id.to_string(),
-        kind: &frame.kind,
-    })
+    json_as(&frame.id.to_string(), &frame.kind)
+}
+
+/// The same under another id.
+pub(crate) fn json_as(id: &str, kind: &FrameKind) -> String {
+    text(&WithId { id, kind })
 }
 
 /// A value as JSON text.

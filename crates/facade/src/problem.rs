@@ -174,6 +174,12 @@ impl From<QueryRejection> for Problem {
         let fault = text
             .strip_prefix("Failed to deserialize query string: ")
             .unwrap_or(&text);
+        let fault = fault
+            .replace("invalid digit found in string", "not a whole number")
+            .replace(
+                "cannot parse integer from empty string",
+                "not a whole number",
+            );
         Self::invalid(format!("the query is not what is expected: {fault}"))
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use crate::connection::{Connection, Peer};
+use crate::connection::{Connection, Linger, Peer};
 use crate::door::{Door, Options, Stop};
 use crate::problem::Problem;
 use crate::{auth, control, openai, origin, page, probe, rest, tls, ws};
@@ -102,6 +102,7 @@ fn network_router(door: &Door) -> Router {
     let layer = |router: Router<Door>, kind: Kind| kind.protect(router, door);
     layer(rest::router(), Kind::Api)
         .merge(layer(probe::metrics(), Kind::Api))
+        .merge(layer(control::router(), Kind::Api))
         .merge(layer(openai::router(), Kind::OpenAi))
         .merge(layer(ws::router(), Kind::Socket))
         .merge(layer(page::router(), Kind::Page))
@@ -115,7 +116,7 @@ fn network_router(door: &Door) -> Router {
         .with_state(door.clone())
 }
 
-/// The same without a token, and what only the command line needs.
+/// The same without a token: who calls is the kernel's word.
 fn control_router(door: &Door) -> Router {
     rest::router()
         .merge(probe::metrics())
@@ -211,14 +212,14 @@ impl Guarded {
         let (router, stop) = (self.router.clone(), stop.clone());
         let connection = Connection::new(socket, slot);
         let secure = self.tls.is_some();
-        let peer = Peer::Network { local, secure };
+        let about = (Peer::Network { local, secure }, connection.linger());
         let Some(tls) = self.tls.clone() else {
-            tokio::spawn(drive(connection, peer, router, stop));
+            tokio::spawn(drive(connection, about, router, stop));
             return;
         };
         tokio::spawn(async move {
             match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(connection)).await {
-                Ok(Ok(connection)) => drive(connection, peer, router, stop).await,
+                Ok(Ok(connection)) => drive(connection, about, router, stop).await,
                 Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -235,12 +236,9 @@ async fn accept_control(listener: UnixListener, router: Router, slots: Arc<Slots
         match (slot, accepted) {
             (Some(slot), Ok((socket, _))) => {
                 let peer = peer(&socket, &door.hub);
-                tokio::spawn(drive(
-                    Connection::new(socket, slot),
-                    peer,
-                    router.clone(),
-                    door.stop.clone(),
-                ));
+                let connection = Connection::new(socket, slot);
+                let about = (peer, connection.linger());
+                tokio::spawn(drive(connection, about, router.clone(), door.stop.clone()));
             }
             (Some(_), Err(e)) if !is_closed(&e) => tokio::time::sleep(ACCEPT_PAUSE).await,
             _ => return,
@@ -273,12 +271,14 @@ fn peer(socket: &UnixStream, hub: &Hub) -> Peer {
     })
 }
 
-async fn drive<C>(connection: C, peer: Peer, router: Router, mut stop: Stop)
+async fn drive<C>(connection: C, about: (Peer, Linger), router: Router, mut stop: Stop)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        let (peer, linger) = about.clone();
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(linger);
         router.clone().call(request)
     });
     let mut builder = http1::Builder::new();

@@ -2,7 +2,8 @@
 //!
 //! Each message of the client is a task in the socket's session; their frames are sent in that
 //! order, each task's to its last. Nothing is kept here that a reconnect would miss: frames lie in
-//! the hub, and `last=ID` goes on after the one that was seen. A client that doesn't read is let
+//! the hub, and `last=ID` goes on after the one that was seen. An id names task and frame, since
+//! several tasks of a session may be under way and number their frames alike. A client that doesn't read is let
 //! go, because frames wait in the socket and not in a queue of ours.
 //! Thousands of sockets are idle at a time: what the idle state holds is kept small, and the rest
 //! is boxed where it is used.
@@ -21,6 +22,7 @@ use hub::stream::FrameId;
 use serde::Deserialize;
 
 use crate::auth::Author;
+use crate::connection::Linger;
 use crate::decode::{PathOf, QueryOf, session_name};
 use crate::door::Door;
 use crate::problem::Problem;
@@ -51,6 +53,7 @@ async fn connect(
     PathOf(agent): PathOf<String>,
     QueryOf(opening): QueryOf<Opening>,
     Extension(author): Extension<Author>,
+    Extension(linger): Extension<Linger>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -62,7 +65,7 @@ async fn connect(
         session: opening.session,
         ..submit::from_headers(&author, &headers)?
     };
-    let conversation = Box::new(Conversation::new(door, base, open));
+    let conversation = Box::new(Conversation::new(door, base, open, linger));
     let sized = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES);
@@ -72,7 +75,16 @@ async fn connect(
     Ok(small.on_upgrade(move |socket| Box::pin(conversation.run(Box::new(socket)))))
 }
 
-/// What a reconnecting client still has to see: its last frame, and the tasks that may hold more.
+/// The id before the first frame.
+const NOTHING_YET: &str = "0-0";
+
+/// A frame's id on a WebSocket.
+fn id_text(task: &str, frame: FrameId) -> String {
+    format!("{task}.{frame}")
+}
+
+/// What a reconnecting client still has to see: the tasks that may hold more, and what it saw of
+/// the first of them.
 #[derive(Debug, Default)]
 struct Resumed {
     last: Option<FrameId>,
@@ -85,20 +97,63 @@ impl Opening {
         let Some(last) = &self.last else {
             return Ok(Resumed::default());
         };
-        let last = last
-            .parse()
-            .map_err(|e| Problem::invalid(format!("last is {e}")))?;
         let Some(session) = &self.session else {
             return Err(Problem::invalid(
                 "last needs the session whose frames go on",
             ));
         };
-        let mut tasks = hub.session_get(session).await?.tasks;
-        // As many as can have been open when the connection was lost.
-        let recent = tasks.split_off(tasks.len().saturating_sub(MAX_OPEN));
-        Ok(Resumed {
-            last: Some(last),
-            tasks: recent,
+        let tasks = hub.session_get(session).await?.tasks;
+        resumed(tasks, last).ok_or_else(|| {
+            Problem::invalid(format!("last is no id of a frame of session {session}"))
         })
+    }
+}
+
+/// The task of the last frame and those behind it; `None` if there is no such task.
+fn resumed(mut tasks: Vec<String>, last: &str) -> Option<Resumed> {
+    let (mut from, mut seen) = (0, None);
+    if last != NOTHING_YET {
+        let (task, frame) = last.split_once('.')?;
+        from = tasks.iter().position(|known| known == task)?;
+        seen = Some(frame.parse().ok()?);
+    }
+    // As many as can have been open when the connection was lost.
+    let newest = tasks.len().saturating_sub(MAX_OPEN);
+    Some(Resumed {
+        last: seen.filter(|_| from >= newest),
+        tasks: tasks.split_off(from.max(newest)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(number: usize) -> Vec<String> {
+        (0..number).map(|n| format!("t{n}")).collect()
+    }
+
+    #[test]
+    fn a_reconnect_goes_on_in_the_task_of_the_last_frame_and_behind_it() {
+        let resumed = resumed(tasks(3), "t1.12-3").unwrap();
+        assert_eq!(resumed.tasks, ["t1", "t2"]);
+        assert_eq!(resumed.last, Some(FrameId { seq: 12, k: 3 }));
+    }
+
+    #[test]
+    fn no_more_tasks_go_on_than_a_socket_may_have_open() {
+        let first = resumed(tasks(40), "t0.1-0").unwrap();
+        assert_eq!((first.tasks.len(), first.last), (MAX_OPEN, None));
+        assert_eq!(first.tasks[0], "t24");
+        let nothing = resumed(tasks(2), NOTHING_YET).unwrap();
+        assert_eq!((nothing.tasks.len(), nothing.last), (2, None));
+    }
+
+    #[test]
+    fn an_id_of_nothing_is_no_id() {
+        for wrong in ["", "1-0", "t9.1-0", "t0", "t0.x", "t0.1"] {
+            assert!(resumed(tasks(2), wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(id_text("t0", FrameId { seq: 1, k: 2 }), "t0.1-2");
     }
 }

@@ -12,7 +12,8 @@ use hub::{Code, HubError};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Resumed;
+use super::{NOTHING_YET, Resumed, id_text};
+use crate::connection::Linger;
 use crate::door::Door;
 use crate::frames;
 
@@ -31,6 +32,23 @@ enum End {
     Silent,
     Slow,
     Stopping,
+    /// Of a message.
+    TooLarge,
+    NotUtf8,
+}
+
+impl End {
+    /// Why nothing more can be read.
+    fn of(error: axum::Error) -> Self {
+        match error
+            .into_inner()
+            .downcast_ref::<tokio_tungstenite::tungstenite::Error>()
+        {
+            Some(tokio_tungstenite::tungstenite::Error::Capacity(_)) => Self::TooLarge,
+            Some(tokio_tungstenite::tungstenite::Error::Utf8(_)) => Self::NotUtf8,
+            _ => Self::Gone,
+        }
+    }
 }
 
 /// What a client may send.
@@ -45,31 +63,41 @@ pub(super) struct Conversation {
     door: Door,
     /// What each message is submitted with; the session is filled in by the first.
     base: SubmitTask,
-    last: FrameId,
-    /// After a reconnect: what was seen, and the newest task that may hold more.
-    resumed: Option<(FrameId, Option<String>)>,
+    /// Id of the last frame that was sent.
+    last: String,
+    /// After a reconnect: what was seen of the first open task.
+    resumed: Option<FrameId>,
     open: VecDeque<String>,
     frames: Option<BoxStream<'static, Frame>>,
     heard: bool,
+    linger: Linger,
 }
 
 impl Conversation {
-    pub(super) fn new(door: Door, base: SubmitTask, resumed: Resumed) -> Self {
-        let newest = resumed.tasks.last().cloned();
+    pub(super) fn new(door: Door, base: SubmitTask, resumed: Resumed, linger: Linger) -> Self {
+        let first = resumed.tasks.first();
+        let last = first
+            .zip(resumed.last)
+            .map(|(task, frame)| id_text(task, frame));
         Self {
             door,
             base,
-            last: resumed.last.unwrap_or_default(),
-            resumed: resumed.last.map(|last| (last, newest)),
+            last: last.unwrap_or_else(|| NOTHING_YET.to_owned()),
+            resumed: resumed.last,
             open: resumed.tasks.into(),
             frames: None,
             heard: true,
+            linger,
         }
     }
 
     pub(super) async fn run(mut self: Box<Self>, mut socket: Box<WebSocket>) {
         let end = self.converse(&mut socket).await;
         let Some(frame) = farewell(end) else { return };
+        if matches!(end, End::TooLarge | End::NotUtf8) {
+            // What is left of the message would reset the connection before the reason is read.
+            self.linger.ask();
+        }
         // The client may not read it; then the socket is dropped all the same.
         let _ = timeout(
             Duration::from_secs(1),
@@ -108,7 +136,8 @@ impl Conversation {
                     .await
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
+            Some(Err(error)) => Err(End::of(error)),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
         }
     }
 
@@ -153,11 +182,10 @@ impl Conversation {
         let Some(task) = self.open.front() else {
             return Ok(());
         };
-        let last = self.resumed.as_ref().map(|(last, _)| *last);
-        match Box::pin(frames::of_task(&self.door.hub, task, last)).await {
+        match Box::pin(frames::of_task(&self.door.hub, task, self.resumed)).await {
             Ok(frames) => self.frames = Some(frames),
             Err(e) => {
-                self.open.pop_front();
+                self.leave_task();
                 return self.error(socket, e.code.word(), &e.message).await;
             }
         }
@@ -167,33 +195,36 @@ impl Conversation {
     async fn pass(&mut self, socket: &mut WebSocket, frame: Option<Frame>) -> Result<(), End> {
         let Some(frame) = frame else {
             // A task that had nothing more to say, or a hub that is about to stop.
-            self.frames = None;
-            self.open.pop_front();
+            self.leave_task();
             return if self.door.hub.is_stopping() {
                 Err(End::Stopping)
             } else {
                 Ok(())
             };
         };
-        let seen = self.has_seen(&frame);
-        if frame.kind.is_last() {
-            self.frames = None;
-            self.open.pop_front();
+        // An end may come twice, rather than be missed.
+        let is_seen = self
+            .resumed
+            .is_some_and(|last| !frames::is_unseen(&frame, last));
+        if !is_seen {
+            let task = self.open.front().map_or("", String::as_str);
+            self.last = id_text(task, frame.id);
         }
-        if seen {
+        if frame.kind.is_last() {
+            self.leave_task();
+        }
+        if is_seen {
             return Ok(());
         }
-        self.last = frame.id;
-        send(socket, Message::Text(frames::json(&frame).into())).await
+        let text = frames::json_as(&self.last, &frame.kind);
+        send(socket, Message::Text(text.into())).await
     }
 
-    /// Of the newest task the end may come twice, rather than be missed; of older ones not.
-    fn has_seen(&self, frame: &Frame) -> bool {
-        let Some((last, newest)) = &self.resumed else {
-            return false;
-        };
-        let is_newest = self.open.front() == newest.as_ref();
-        frame.id <= *last && !(is_newest && frames::is_unseen(frame, *last))
+    /// On to the next open task, of which nothing was seen.
+    fn leave_task(&mut self) {
+        self.frames = None;
+        self.open.pop_front();
+        self.resumed = None;
     }
 
     /// An error that belongs to no task; it repeats the last id, so `last=` stays right.
@@ -207,17 +238,8 @@ impl Conversation {
             code: code.to_owned(),
             message: message.to_owned(),
         };
-        send(
-            socket,
-            Message::Text(
-                frames::json(&Frame {
-                    id: self.last,
-                    kind,
-                })
-                .into(),
-            ),
-        )
-        .await
+        let text = frames::json_as(&self.last, &kind);
+        send(socket, Message::Text(text.into())).await
     }
 
     async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), End> {
@@ -259,6 +281,11 @@ fn farewell(end: End) -> Option<CloseFrame> {
             close_code::RESTART,
             "the hub is stopping; reconnect with last=",
         ),
+        End::TooLarge => (
+            close_code::SIZE,
+            "a message has at most 1 MiB; reconnect with last=, and give longer work to /api/v1",
+        ),
+        End::NotUtf8 => (close_code::INVALID, "text is UTF-8; reconnect with last="),
     };
     Some(CloseFrame {
         code,
@@ -300,7 +327,13 @@ mod tests {
     #[test]
     fn every_end_but_the_clients_own_tells_how_to_go_on() {
         assert!(farewell(End::Gone).is_none());
-        for end in [End::Silent, End::Slow, End::Stopping] {
+        for end in [
+            End::Silent,
+            End::Slow,
+            End::Stopping,
+            End::TooLarge,
+            End::NotUtf8,
+        ] {
             let frame = farewell(end).unwrap();
             assert!(frame.reason.contains("reconnect with last="));
             assert!(frame.reason.len() <= 123, "the protocol's limit");

@@ -36,15 +36,29 @@ fn only_health_is_open_and_it_says_nothing() {
             .unwrap();
         assert_eq!(wrong.status, 401, "{path}");
     }
-    assert_eq!(
-        served
-            .anonymous("GET", "/control/token")
+}
+
+#[test]
+fn the_owner_may_run_the_fleet_from_elsewhere_and_nobody_else() {
+    let served = Served::start();
+    let agents = served.get("/control/objects/agent");
+    assert_eq!(agents.status, 200);
+    assert!(agents.text().contains("echo"), "{}", agents.text());
+    for path in [
+        "/control/objects/agent",
+        "/control/secrets",
+        "/control/token",
+    ] {
+        let nobody = served.anonymous("GET", path).send().unwrap();
+        assert_eq!(nobody.status, 401, "{path}");
+        let foreign = served
+            .anonymous("GET", path)
+            .header("authorization", &format!("Bearer {}", served.token))
+            .header("origin", "http://evil.example")
             .send()
-            .unwrap()
-            .status,
-        404
-    );
-    assert_eq!(served.get("/control/token").status, 404);
+            .unwrap();
+        assert_eq!(foreign.status, 403, "{path}");
+    }
 }
 
 #[test]
@@ -58,10 +72,30 @@ fn a_token_in_the_query_opens_no_api() {
 }
 
 #[test]
-fn metrics_are_openmetrics() {
+fn metrics_are_openmetrics_to_who_asks_for_it_and_prometheus_text_else() {
     let served = Served::start();
     served.run("echo", "hello");
-    let answer = served.get("/metrics");
+    let plain = served.get("/metrics");
+    assert!(
+        plain
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
+    assert!(
+        plain
+            .text()
+            .contains("# TYPE mainstay_tasks_total counter\n")
+    );
+    let answer = served
+        .anonymous("GET", "/metrics")
+        .header("authorization", &format!("Bearer {}", served.token))
+        .header(
+            "accept",
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        )
+        .send()
+        .unwrap();
     assert!(
         answer
             .header("content-type")

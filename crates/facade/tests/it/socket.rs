@@ -132,19 +132,22 @@ fn what_is_not_a_message_is_an_error_frame_and_the_socket_lives_on() {
 }
 
 #[test]
-fn an_oversize_message_ends_the_connection_only() {
+fn an_oversize_message_ends_the_connection_only_and_says_why() {
     let served = Served::start();
     served.block_on(async {
         let mut socket = connect(&served, "/ws/echo").await;
         let _ = socket
-            .send(Message::text("x".repeat(2 * 1024 * 1024)))
+            .send(Message::text("x".repeat(8 * 1024 * 1024)))
             .await;
-        loop {
+        let why = loop {
             match socket.next().await {
-                None | Some(Err(_) | Ok(Message::Close(_))) => break,
+                Some(Ok(Message::Close(Some(why)))) => break why,
                 Some(Ok(_)) => {}
+                end => panic!("no reason came: {end:?}"),
             }
-        }
+        };
+        assert_eq!(why.code, CloseCode::Size);
+        assert!(why.reason.contains("1 MiB"), "{}", why.reason);
         let mut socket = connect(&served, "/ws/echo").await;
         say(&mut socket, "hello").await;
         until(&mut socket, "done").await;
@@ -234,5 +237,26 @@ fn five_hundred_sockets_are_served_at_once() {
                 "hello"
             );
         }
+    });
+}
+
+#[test]
+fn a_reconnect_in_the_second_of_two_messages_misses_nothing_of_it() {
+    let served = Served::start();
+    served.block_on(async {
+        let mut socket = connect(&served, "/ws/talker?session=two").await;
+        say(&mut socket, "say one").await;
+        say(&mut socket, "say two three").await;
+        let first = until(&mut socket, "done").await.pop().unwrap();
+        let second = until(&mut socket, "done").await;
+        // Gone right after the first answer: the second's frames may be older than its end.
+        let last = first["id"].as_str().unwrap();
+        let path = format!("/ws/talker?session=two&last={last}");
+        let mut socket = connect(&served, &path).await;
+        assert_eq!(until(&mut socket, "done").await, second);
+        let last = second[1]["id"].as_str().unwrap();
+        let path = format!("/ws/talker?session=two&last={last}");
+        let mut socket = connect(&served, &path).await;
+        assert_eq!(until(&mut socket, "done").await, second[2..]);
     });
 }
