@@ -258,7 +258,7 @@ pub struct TaskBudgetSpec {
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// From the task's submission.
+    /// From the task's submission, less the time it waits for a person.
     #[schemars(extend("x-minimum" = "1ms"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Duration>,

@@ -3,8 +3,10 @@
 //! What calls in flight may still cost is reserved with their intent, so parallel calls can't
 //! pass a limit together. A call that is already journaled is never refused afterwards.
 
+use std::time::Duration;
+
 use crate::step::StepState;
-use crate::task::TaskRecord;
+use crate::task::{Task, TaskRecord};
 
 /// Limits of one task; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,13 +24,26 @@ pub struct Reserve {
     pub micro_usd: u64,
 }
 
+/// Says so when a task that was submitted `age_ms` ago has used up its time. The time for which it
+/// waited for a person is nobody's fault and doesn't count, nor does time pass while it does.
+#[must_use]
+pub fn time_is_up(task: &Task, limit_ms: Option<u64>, age_ms: u64) -> Option<String> {
+    let limit_ms = limit_ms.filter(|_| !task.state.is_parked())?;
+    (age_ms.saturating_sub(task.waited_ms) >= limit_ms).then(|| {
+        format!(
+            "the task's budget of {} seconds is used up",
+            Duration::from_millis(limit_ms).as_secs_f64()
+        )
+    })
+}
+
 /// The limit that a call would pass, as a sentence for the agent's owner.
 #[must_use]
 pub fn exceeded(
     record: &TaskRecord,
     limits: &Limits,
     reserve: Reserve,
-    now_ms: i64,
+    age_ms: u64,
 ) -> Option<String> {
     let in_flight = record
         .steps
@@ -68,16 +83,7 @@ pub fn exceeded(
             ));
         }
     }
-    if let Some(limit) = limits.time_ms {
-        let spent = u64::try_from(now_ms - task.created_ms).unwrap_or(0);
-        if spent >= limit {
-            return Some(format!(
-                "the task's budget of {} seconds is used up",
-                limit / 1000
-            ));
-        }
-    }
-    None
+    time_is_up(task, limits.time_ms, age_ms)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for a person to read")]

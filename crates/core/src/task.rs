@@ -165,6 +165,12 @@ pub struct Task {
     pub parent: Option<Parent>,
     pub ambient: bool,
     pub deadline_ms: Option<i64>,
+    /// Since when it waits for a person, and for how long it did before: that is no time of its
+    /// budget.
+    #[serde(default)]
+    pub parked_ms: Option<i64>,
+    #[serde(default)]
+    pub waited_ms: u64,
     pub created_ms: i64,
     pub updated_ms: i64,
     /// Entry of the submission: payloads `input` and `key`.
@@ -267,6 +273,8 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
         parent: parent.clone(),
         ambient: *ambient,
         deadline_ms: *deadline_ms,
+        parked_ms: None,
+        waited_ms: 0,
         created_ms: at_ms,
         updated_ms: at_ms,
         input_seq: seq,
@@ -447,6 +455,7 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
         }
         Event::TaskResumed => {
             let task = &mut record.task;
+            waited(task);
             task.state = TaskState::Working;
             task.reason = None;
             task.asked_step = None;
@@ -619,13 +628,23 @@ fn parked(record: &mut TaskRecord, reason: Reason, step: Option<u32>, message: &
     };
     task.reason = Some(reason);
     task.asked_step = step;
+    task.parked_ms.get_or_insert(task.updated_ms);
     task.error_code = Some(reason.word().to_owned());
     task.error_message = Some(message.to_owned());
     // Revoked at once: the process ends soon, its token is worthless now.
     task.lease = None;
 }
 
+/// The waiting for a person is over.
+fn waited(task: &mut Task) {
+    if let Some(since) = task.parked_ms.take() {
+        let waited_ms = u64::try_from(task.updated_ms - since).unwrap_or(0);
+        task.waited_ms = task.waited_ms.saturating_add(waited_ms);
+    }
+}
+
 fn retried(task: &mut Task) {
+    waited(task);
     task.state = TaskState::Submitted;
     task.reason = None;
     task.asked_step = None;

@@ -17,8 +17,8 @@ use store::{Log, OpenError, Options, Reader, SigningKey};
 use crate::ground::Ground;
 use crate::keys::Keys;
 use crate::projection;
-use crate::state::{Map, Open, State};
-use crate::tx::{Tx, due_in};
+use crate::state::{Clocks, Map, Open, State};
+use crate::tx::Tx;
 use crate::{Code, HubError};
 
 /// How long a log may still be held by a hub that is ending.
@@ -75,7 +75,7 @@ pub(crate) fn state(
     log: Log,
     system: Log,
     state_dir: &Path,
-    now_ms: i64,
+    clocks: Clocks,
 ) -> Result<State, HubError> {
     let failed = |error: store::StoreError| {
         HubError::new(Code::Internal, format!("failed to read the log: {error}"))
@@ -101,7 +101,7 @@ pub(crate) fn state(
         let Some((record, seq)) = projection::load(log.read(), &row.id).map_err(failed)? else {
             continue;
         };
-        let Some(open) = open_task(log.read(), record, seq, now_ms) else {
+        let Some(open) = open_task(log.read(), record, seq, clocks) else {
             continue;
         };
         tasks.insert(row.id, open);
@@ -141,7 +141,7 @@ pub(crate) fn open_task(
     reader: &Reader,
     record: TaskRecord,
     updated_seq: u64,
-    now_ms: i64,
+    clocks: Clocks,
 ) -> Option<Open> {
     let task = &record.task;
     let key = reader
@@ -151,7 +151,8 @@ pub(crate) fn open_task(
         .try_into()
         .ok()?;
     let input = crate::input::payload_json(reader, task.input_seq, "input").ok()?;
-    let due = task.deadline_ms.map(|deadline| due_in(deadline - now_ms));
+    let due_ms = task.deadline_ms.map(|deadline| clocks.boot_time(deadline));
+    let born_ms = clocks.boot_time(task.created_ms);
     let blobs = record
         .steps
         .iter()
@@ -164,7 +165,8 @@ pub(crate) fn open_task(
         key,
         blobs,
         pending_marks: BTreeMap::new(),
-        due,
+        born_ms,
+        due_ms,
     })
 }
 

@@ -8,6 +8,7 @@ use mainstay_core::restart::{Class, Evidence, Kind, classify};
 use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::{Exit, Reason, TaskState};
 
+use crate::state::Open;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
 
@@ -294,22 +295,32 @@ impl Tx<'_> {
         }
     }
 
-    /// Deadlines and time budgets that have passed.
+    /// Deadlines and time budgets that have passed end what a task does, also when it never calls.
     pub(crate) fn expire(&mut self) {
-        let now = tokio::time::Instant::now();
-        let due: Vec<String> = self
-            .state
-            .tasks
-            .iter()
-            .filter(|(_, open)| {
-                open.due.is_some_and(|due| due <= now) && !open.record.task.state.is_terminal()
+        let open = self.state.tasks.iter();
+        let due: Vec<(String, &str, String)> = open
+            .filter(|(_, open)| !open.record.task.state.is_terminal())
+            .filter_map(|(id, open)| {
+                let (code, message) = self.expired(open)?;
+                Some((id.clone(), code, message))
             })
-            .map(|(id, _)| id.clone())
             .collect();
-        for id in due {
+        for (id, code, message) in due {
             self.end_process(&id);
-            self.fail(&id, "deadline", "the task's deadline has passed".into());
+            self.fail(&id, code, message);
         }
+    }
+
+    fn expired(&self, open: &Open) -> Option<(&'static str, String)> {
+        if open.due_ms.is_some_and(|due_ms| due_ms <= self.boot_ms) {
+            return Some(("deadline", "the task's deadline has passed".into()));
+        }
+        let task = &open.record.task;
+        // What a service does outside any task ends with the service; its calls are refused.
+        let agent = self.state.agent(&task.agent).filter(|_| !task.ambient)?;
+        let age_ms = open.age_ms(self.boot_ms);
+        let message = mainstay_core::budget::time_is_up(task, agent.budget.time_ms, age_ms)?;
+        Some(("budget", message))
     }
 
     pub(crate) fn after_end_frame(&mut self, id: &str) {

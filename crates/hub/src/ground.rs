@@ -26,8 +26,14 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Pipe>>>
 /// Work that goes on by itself.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The world below a hub. Monotonic time is tokio's.
+/// The world below a hub. Monotonic time is tokio's, but for deadlines and time budgets.
 pub trait Ground: store::Ground {
+    /// Milliseconds on a clock that no wall jump moves and that goes on while the machine sleeps.
+    fn boot_ms(&self) -> i64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+    }
+
     /// The wall clock in Unix milliseconds.
     fn now_ms(&self) -> i64 {
         jiff::Timestamp::now().as_millisecond()

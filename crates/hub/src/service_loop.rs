@@ -22,7 +22,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::secret::SecretStore;
 use crate::shared::{Live, Shared, lock, write};
-use crate::state::InstanceState;
+use crate::state::{Clocks, InstanceState};
 use crate::stream::Streams;
 use crate::tx::Tx;
 use crate::writer::Writer;
@@ -81,7 +81,12 @@ impl Hub {
         let log = boot::open_log(&ground, &workspace_dir, &options.workspace, &keys)?;
         let system = boot::open_log(&ground, &options.state_dir.join("system"), "system", &keys)?;
         let size = log.size();
-        let state = boot::state(log, system, &options.state_dir, ground.now_ms())?;
+        let state = boot::state(
+            log,
+            system,
+            &options.state_dir,
+            Clocks::read(ground.as_ref()),
+        )?;
         let (actions, action_queue) = mpsc::unbounded_channel();
         let (service_calls, service_queue) = mpsc::channel(1024);
         let (gateway, gateway_queue) = mpsc::channel(256);

@@ -30,8 +30,34 @@ pub(crate) struct Open {
     pub(crate) blobs: HashSet<[u8; 32]>,
     /// Marks applied in memory that no entry has yet.
     pub(crate) pending_marks: BTreeMap<u32, StepMark>,
-    /// When the deadline or the time budget ends, on a clock that no wall jump moves.
-    pub(crate) due: Option<Instant>,
+    /// When it was submitted, and when its deadline passes, on [`Ground::boot_ms`]: no wall jump
+    /// moves them.
+    ///
+    /// [`Ground::boot_ms`]: crate::ground::Ground::boot_ms
+    pub(crate) born_ms: i64,
+    pub(crate) due_ms: Option<i64>,
+}
+
+/// Both clocks, read together.
+#[derive(Clone, Copy)]
+pub(crate) struct Clocks {
+    pub(crate) wall_ms: i64,
+    pub(crate) boot_ms: i64,
+}
+
+impl Clocks {
+    pub(crate) fn read(ground: &dyn crate::ground::Ground) -> Self {
+        Self {
+            wall_ms: ground.now_ms(),
+            boot_ms: ground.boot_ms(),
+        }
+    }
+
+    /// A time by the wall on the clock that doesn't jump.
+    pub(crate) fn boot_time(self, wall_ms: i64) -> i64 {
+        self.boot_ms
+            .saturating_add(wall_ms.saturating_sub(self.wall_ms))
+    }
 }
 
 impl Open {
@@ -41,6 +67,11 @@ impl Open {
             .steps
             .iter()
             .any(|step| step.state == StepState::InFlight && step.kind != StepKind::Local)
+    }
+
+    /// How long ago it was submitted.
+    pub(crate) fn age_ms(&self, boot_ms: i64) -> u64 {
+        u64::try_from(boot_ms.saturating_sub(self.born_ms)).unwrap_or(0)
     }
 
     /// Waits for an instance.

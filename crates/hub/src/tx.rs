@@ -13,7 +13,7 @@ use crate::action::Action;
 use crate::keys::TaskKey;
 use crate::projection::{self, EVENT_VERSION};
 use crate::shared::{self, Shared};
-use crate::state::{Open, State};
+use crate::state::{Clocks, Open, State};
 use crate::stream::{FrameKind, Published};
 
 /// Marks in one entry: an entry's data is bounded.
@@ -24,6 +24,7 @@ pub(crate) struct Tx<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) now_ms: i64,
+    pub(crate) boot_ms: i64,
     batch: Batch,
     system: Batch,
     dirty_tasks: BTreeSet<String>,
@@ -46,10 +47,12 @@ pub(crate) struct After {
 
 impl<'a> Tx<'a> {
     pub(crate) fn new(state: &'a mut State, shared: &'a Arc<Shared>) -> Self {
+        let clocks = Clocks::read(shared.ground.as_ref());
         Self {
             state,
             shared,
-            now_ms: shared.ground.now_ms(),
+            now_ms: clocks.wall_ms,
+            boot_ms: clocks.boot_ms,
             batch: Batch::default(),
             system: Batch::default(),
             dirty_tasks: BTreeSet::new(),
@@ -90,10 +93,8 @@ impl<'a> Tx<'a> {
             });
         }
         self.note_session(&record.task);
-        let due = record
-            .task
-            .deadline_ms
-            .map(|deadline| due_in(deadline - self.now_ms));
+        let deadline_ms = record.task.deadline_ms;
+        let due_ms = deadline_ms.map(|deadline| self.clocks().boot_time(deadline));
         let open = Open {
             record,
             updated_seq: seq,
@@ -101,7 +102,8 @@ impl<'a> Tx<'a> {
             input_text,
             blobs: Default::default(),
             pending_marks: BTreeMap::new(),
-            due,
+            born_ms: self.boot_ms,
+            due_ms,
         };
         self.state.tasks.insert(id.to_owned(), open);
         self.dirty_tasks.insert(id.to_owned());
@@ -144,11 +146,18 @@ impl<'a> Tx<'a> {
 
     /// Follows the task's deadline after an event that changed it.
     pub(crate) fn renew_due(&mut self, id: &str) {
-        let Some(open) = self.state.tasks.get_mut(id) else {
-            return;
-        };
-        let deadline = open.record.task.deadline_ms;
-        open.due = deadline.map(|deadline| due_in(deadline - self.now_ms));
+        let clocks = self.clocks();
+        if let Some(open) = self.state.tasks.get_mut(id) {
+            let deadline_ms = open.record.task.deadline_ms;
+            open.due_ms = deadline_ms.map(|deadline| clocks.boot_time(deadline));
+        }
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks {
+            wall_ms: self.now_ms,
+            boot_ms: self.boot_ms,
+        }
     }
 
     /// Emits an event of a task and applies it.
@@ -278,7 +287,7 @@ impl<'a> Tx<'a> {
         let Ok(Some((record, updated_seq))) = projection::load(reader, id) else {
             return false;
         };
-        let Some(open) = crate::boot::open_task(reader, record, updated_seq, self.now_ms) else {
+        let Some(open) = crate::boot::open_task(reader, record, updated_seq, self.clocks()) else {
             return false;
         };
         self.state.tasks.insert(id.to_owned(), open);
@@ -480,13 +489,6 @@ impl<'a> Tx<'a> {
             }
         }
     }
-}
-
-/// A point in time that many milliseconds from now; at once if it is past.
-pub(crate) fn due_in(ms: i64) -> Instant {
-    // A year is for ever, and keeps the addition in range.
-    let ms = u64::try_from(ms).unwrap_or(0).min(366 * 24 * 3_600_000);
-    Instant::now() + std::time::Duration::from_millis(ms)
 }
 
 impl After {

@@ -125,7 +125,8 @@ pub(super) fn refuse_if_over(
         tokens: ask.ask.reserve.tokens,
         micro_usd: Cost::from_usd(ask.ask.reserve.usd).micro_usd,
     };
-    let Some(message) = mainstay_core::budget::exceeded(&open.record, &limits, reserve, tx.now_ms)
+    let age_ms = open.age_ms(tx.boot_ms);
+    let Some(message) = mainstay_core::budget::exceeded(&open.record, &limits, reserve, age_ms)
     else {
         return Ok(());
     };

@@ -1,7 +1,7 @@
 //! A task from its submission to its end.
 
 use api::fleet::{Runtime, ServiceProtocol};
-use contract::shim::{Fact, ToShim};
+use contract::shim::{Fact, Running, ToShim};
 use hub::Code;
 use hub::task::{Resume, TaskFilter};
 use hub::view::TaskView;
@@ -352,5 +352,73 @@ async fn a_task_that_waits_behind_another_of_its_session_says_behind_which() {
     assert_eq!(home.shim.assigned().await.0, third.id);
     let third = home.hub.task_get(&third.id).await.unwrap();
     assert_eq!((third.state.as_str(), third.reason), ("working", None));
+    home.end().await;
+}
+
+#[tokio::test]
+async fn time_that_is_up_ends_what_never_calls_also_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| {
+        agent.budget.time_ms = Some(1500);
+        agent.concurrency = 2;
+    });
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let budget = home.submit("computes for ever").await.id;
+    let mut submit = work("has a deadline");
+    submit.deadline_ms = Some(jiff::Timestamp::now().as_millisecond() + 1000);
+    let deadline = home.hub.task_submit(submit).await.unwrap().id;
+    home.shim.assigned().await;
+    home.shim.assigned().await;
+    home.end().await;
+    let running = [&budget, &deadline].map(|task| Running {
+        task: task.clone(),
+        attempt: 1,
+        pid: 1,
+    });
+    let mut home = Home::start(state.path(), &fleet, running.to_vec()).await;
+    for (task, reason) in [(&deadline, "deadline"), (&budget, "budget")] {
+        home.shim
+            .until(
+                |message| matches!(message, ToShim::EndTask { task: ended, .. } if ended == task),
+            )
+            .await;
+        let view = home.hub.task_wait(task, WAIT).await.unwrap();
+        assert_eq!(
+            (view.state.as_str(), view.reason.as_deref()),
+            ("failed", Some(reason))
+        );
+        assert_eq!(view.error.unwrap().code, reason);
+    }
+    home.end().await;
+}
+
+#[tokio::test]
+async fn the_time_for_which_a_task_waits_for_a_person_is_no_time_of_its_budget() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| agent.budget.time_ms = Some(2000));
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let task = home.submit("x").await.id;
+    home.shim.assigned().await;
+    home.ended(&task, 1, exited(1, ""), true).await;
+    home.fact(Fact::AttemptStarted {
+        task: task.clone(),
+        attempt: 2,
+        pid: 1,
+    })
+    .await;
+    home.ended(&task, 2, exited(1, ""), false).await;
+    let parked = std::time::Instant::now();
+    while parked.elapsed() < std::time::Duration::from_millis(2500) {
+        let view = home.hub.task_get(&task).await.unwrap();
+        assert_eq!(view.state, "input-required", "{view:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    home.hub.task_retry(&task, "owner").await.unwrap();
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.call(&caller, model("one"), "in time").await;
+    home.ended(&task, 3, exited(0, "ok"), false).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!(view.state, "completed");
     home.end().await;
 }
