@@ -16,6 +16,7 @@ mod run;
 mod sdk;
 mod soak;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
