@@ -12,6 +12,7 @@ mod prepared;
 mod process;
 mod service;
 mod spool;
+mod standby;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use contract::keeper::InstanceKind;
 use contract::shim::{Fact, FromShim};
+use sandbox::memory_events::OomWatch;
 use sandbox::process::{Ended, Reaped};
 use sandbox::signals::SignalFd;
 
@@ -73,6 +75,7 @@ struct Shim {
     tasks: task::Tasks,
     service: service::Service,
     bridge: bridge::Bridge,
+    memory: OomWatch,
     /// Processes of ours that clean up; never a part of an agent's tree.
     helpers: BTreeSet<u32>,
     /// Children that ended while a tree was being killed.
@@ -130,6 +133,7 @@ impl Shim {
             unusable: BTreeMap::new(),
             spool,
             flush_at: None,
+            memory: OomWatch::open(),
             helpers: BTreeSet::new(),
             reaped: VecDeque::new(),
             keeper_gone_since: None,
@@ -296,8 +300,9 @@ impl Shim {
         self.flush_at = None;
         // Here because every start is followed by a flush, and nothing waits for this one.
         for process in self.tasks.processes_mut().chain(self.service.process_mut()) {
-            process.note_memory();
+            process.note_memory(&mut self.memory);
         }
+        self.prepare_service();
         if let Err(error) = self.spool.flush() {
             tracing::warn!(%error, "cannot write facts to disk; telling them all the same");
             self.flush_at = Some(Instant::now() + Duration::from_secs(1));

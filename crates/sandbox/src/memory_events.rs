@@ -2,6 +2,46 @@
 //!
 //! A process killed by SIGKILL looks the same whoever sent it; these counters tell.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+/// More than either file holds.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// The files with the counters, held open: they are read between a crash and the next start.
+#[derive(Debug, Default)]
+pub struct OomWatch {
+    machine: Option<File>,
+    cgroup: Option<File>,
+    buffer: Vec<u8>,
+}
+
+impl OomWatch {
+    /// Opens what there is. This process is not moved to another cgroup later.
+    #[must_use]
+    pub fn open() -> Self {
+        Self {
+            machine: File::open("/proc/vmstat").ok(),
+            cgroup: own_cgroup_file().and_then(|path| File::open(path).ok()),
+            buffer: vec![0; BUFFER_BYTES],
+        }
+    }
+
+    /// Reads the counters now; what can't be read counts as zero.
+    pub fn read(&mut self) -> OomCounters {
+        let Self {
+            machine,
+            cgroup,
+            buffer,
+        } = self;
+        let mut read = |file: &Option<File>| file.as_ref().and_then(|file| counter(file, buffer));
+        OomCounters {
+            machine: read(machine).unwrap_or(0),
+            cgroup: read(cgroup).unwrap_or(0),
+        }
+    }
+}
+
 /// Counters to compare before and after a death.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomCounters {
@@ -12,19 +52,6 @@ pub struct OomCounters {
 }
 
 impl OomCounters {
-    /// Reads the counters now; what can't be read counts as zero.
-    #[must_use]
-    pub fn read() -> Self {
-        Self {
-            machine: counter("/proc/vmstat", "oom_kill").unwrap_or(0),
-            cgroup: OWN_CGROUP_FILE
-                .get_or_init(own_cgroup_file)
-                .as_ref()
-                .and_then(|path| counter(path, "oom_kill"))
-                .unwrap_or(0),
-        }
-    }
-
     /// Whether an out-of-memory kill happened since an earlier reading.
     #[must_use]
     pub fn rose_since(self, earlier: Self) -> bool {
@@ -32,26 +59,25 @@ impl OomCounters {
     }
 }
 
-/// A process is not moved to another cgroup after its start here.
-static OWN_CGROUP_FILE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-
-/// Read with one large buffer: this lies between a crash and the next start.
-fn counter(path: &str, name: &str) -> Option<u64> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut buffer = vec![0; 32 * 1024];
+/// These files are made anew by each read from their start, which gives all of them or an end.
+fn counter(file: &File, buffer: &mut [u8]) -> Option<u64> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match std::io::Read::read(&mut file, &mut buffer[filled..]).ok()? {
+        match file.read_at(&mut buffer[filled..], filled as u64).ok()? {
             0 => break,
             count => filled += count,
         }
+        if let Some(found) = find(std::str::from_utf8(&buffer[..filled]).ok()?, "oom_kill") {
+            return Some(found);
+        }
     }
-    find(std::str::from_utf8(&buffer[..filled]).ok()?, name)
+    None
 }
 
 fn find(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let (key, value) = line.split_once(' ')?;
+    // A last line without its end may go on in the next read.
+    text.split_inclusive('\n').find_map(|line| {
+        let (key, value) = line.strip_suffix('\n')?.split_once(' ')?;
         (key == name).then(|| value.trim().parse().ok())?
     })
 }

@@ -75,6 +75,7 @@ struct Shared<'a> {
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     descriptors: &'a [BorrowedFd<'a>],
+    ignored: &'a [libc::c_int],
     failed: Option<(Step, i32)>,
     user_changed: bool,
     landlocked: bool,
@@ -91,6 +92,7 @@ pub fn spawn(launch: &Launch, start: &Start<'_>) -> Result<Spawned, SpawnError> 
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         descriptors: start.descriptors,
+        ignored: ignored(),
         failed: None,
         user_changed: false,
         landlocked: false,
@@ -167,7 +169,7 @@ extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
 
 /// Only system calls from here on; returns only if the program could not be executed.
 fn run(shared: &mut Shared<'_>) -> (Step, i32) {
-    reset_signals();
+    reset_signals(shared.ignored);
     let last = match place_descriptors(shared.descriptors, shared.launch.mounts.as_ref()) {
         Ok(last) => last,
         Err(failure) => return failure,
@@ -238,13 +240,30 @@ fn place_descriptors(
     Ok(number.unsigned_abs())
 }
 
-fn reset_signals() {
+/// The signals that this process ignores, which an exec would keep; handlers it takes away itself.
+/// Asked once: what a program of ours ignores is settled when it starts its first child.
+fn ignored() -> &'static [libc::c_int] {
+    static IGNORED: std::sync::OnceLock<Vec<libc::c_int>> = std::sync::OnceLock::new();
+    IGNORED.get_or_init(|| {
+        let is_ignored = |signal: &libc::c_int| {
+            let mut current = MaybeUninit::<libc::sigaction>::zeroed();
+            // SAFETY: only asks; the kernel fills the structure, which is valid zeroed as well.
+            unsafe {
+                libc::sigaction(*signal, std::ptr::null(), current.as_mut_ptr()) == 0
+                    && current.assume_init().sa_sigaction == libc::SIG_IGN
+            }
+        };
+        (1..=64).filter(is_ignored).collect()
+    })
+}
+
+fn reset_signals(ignored: &[libc::c_int]) {
     // SAFETY: the child's table of handlers is its own (no CLONE_SIGHAND); a zeroed sigaction is
-    // SIG_DFL with no flags. Numbers that can't be set fail harmlessly.
+    // SIG_DFL with no flags.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=64 {
-            libc::sigaction(signal, &default, std::ptr::null_mut());
+        for signal in ignored {
+            libc::sigaction(*signal, &default, std::ptr::null_mut());
         }
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use contract::shim::Spec;
 use sandbox::spawn::Launch;
 
-use super::process::Child;
+use super::process::Who;
 
 /// Variables that carry the one token.
 const TOKEN_NAMES: [&str; 3] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MAINSTAY_TOKEN"];
@@ -125,9 +125,9 @@ impl Prepared {
     }
 
     /// The child's whole environment.
-    pub(crate) fn environment(&self, child: &Child<'_>) -> io::Result<Vec<CString>> {
+    pub(crate) fn environment(&self, who: &Who<'_>) -> io::Result<Vec<CString>> {
         let mut entries: BTreeMap<&str, String> = BTreeMap::new();
-        for (name, value) in child.hub_env {
+        for (name, value) in who.hub_env {
             if name.starts_with("MAINSTAY_") || self.spec.hub_env.contains(name) {
                 entries.insert(name, value.clone());
             }
@@ -135,15 +135,15 @@ impl Prepared {
         for (name, value) in &self.spec.env {
             entries.insert(name, value.clone());
         }
-        let [home, tmp] = self.scratch(child.slot);
+        let [home, tmp] = self.scratch(who.slot);
         entries.insert("HOME", home.display().to_string());
         entries.insert("TMPDIR", tmp.display().to_string());
-        if let Some(token) = child.token {
+        if let Some(token) = who.token {
             for name in TOKEN_NAMES {
                 entries.insert(name, token.to_owned());
             }
         }
-        if child.ready.is_some() {
+        if who.says_ready {
             entries.insert("MAINSTAY_READY_FD", "3".to_owned());
         }
         entries

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use contract::shim::Exit;
-use sandbox::memory_events::OomCounters;
+use sandbox::memory_events::{OomCounters, OomWatch};
 use sandbox::process::{Ended, Identity, Reaped};
 use sandbox::spawn::{SpawnError, Start, Step};
 
@@ -31,15 +31,29 @@ pub(crate) struct Process {
     killed: bool,
 }
 
-/// What a start needs besides the spec.
-pub(crate) struct Child<'a> {
+/// Whose process it is: what its environment says besides the spec's.
+pub(crate) struct Who<'a> {
     pub(crate) token: Option<&'a str>,
     pub(crate) hub_env: &'a BTreeMap<String, String>,
     pub(crate) slot: u32,
+    /// It gets descriptor 3, named by `MAINSTAY_READY_FD`.
+    pub(crate) says_ready: bool,
+}
+
+/// What a start needs and a crash needn't wait for.
+#[derive(Debug)]
+pub(crate) struct Made {
+    environment: Vec<CString>,
+    marker: String,
+    stdout: Option<(Output, OwnedFd)>,
+    stderr: (Output, OwnedFd),
+}
+
+/// The child's own ends.
+pub(crate) struct Ends<'a> {
     pub(crate) stdin: BorrowedFd<'a>,
-    /// The child's standard output; a pipe of ours if `None`.
+    /// Its standard output; the pipe that was made if `None`.
     pub(crate) stdout: Option<BorrowedFd<'a>>,
-    /// Becomes descriptor 3, named by `MAINSTAY_READY_FD`.
     pub(crate) ready: Option<BorrowedFd<'a>>,
 }
 
@@ -48,27 +62,18 @@ pub(crate) struct Child<'a> {
 pub(crate) struct StartFailure(pub(crate) String);
 
 impl Process {
-    pub(crate) fn start(prepared: &mut Prepared, child: &Child<'_>) -> Result<Self, StartFailure> {
-        prepared.fresh_scratch(child.slot).map_err(|error| {
-            StartFailure(format!(
-                "cannot make the agent's home and temporary directory: {error}"
-            ))
-        })?;
-        let marker = child.token.map_or_else(
-            || prepared.home_entry(child.slot),
-            |token| format!("MAINSTAY_TOKEN={token}"),
-        );
-        let environment = prepared
-            .environment(child)
-            .map_err(|error| broken("environment", &error))?;
-        let (stdout, stderr, spawned) =
-            spawn(prepared, child, &environment).map_err(|error| explain(prepared, &error))?;
+    pub(crate) fn start(
+        prepared: &mut Prepared,
+        made: Made,
+        ends: &Ends<'_>,
+    ) -> Result<Self, StartFailure> {
+        let spawned = spawn(prepared, &made, ends).map_err(|error| explain(prepared, &error))?;
         prepared.enforced(spawned.user_changed, spawned.landlocked);
         Ok(Self {
             pid: spawned.pid,
-            stdout,
-            stderr,
-            marker,
+            stdout: made.stdout.map(|(output, _)| output),
+            stderr: made.stderr.0,
+            marker: made.marker,
             oom_before: None,
             ending: None,
             killed: false,
@@ -77,8 +82,8 @@ impl Process {
 
     /// Reads the memory counters that tell a later SIGKILL's cause, once and not at the start,
     /// which should be quick.
-    pub(crate) fn note_memory(&mut self) {
-        self.oom_before.get_or_insert_with(OomCounters::read);
+    pub(crate) fn note_memory(&mut self, memory: &mut OomWatch) {
+        self.oom_before.get_or_insert_with(|| memory.read());
     }
 
     /// Asks it to end: TERM now, KILL to everything of it after the grace.
@@ -143,7 +148,7 @@ impl Process {
     }
 
     /// What to report about this end.
-    pub(crate) fn exit(&mut self, ended: Ended) -> Exit {
+    pub(crate) fn exit(&mut self, ended: Ended, memory: &mut OomWatch) -> Exit {
         let (code, signal) = match ended {
             Ended::Code(code) => (Some(code), None),
             Ended::Signal(signal) => (None, Some(signal)),
@@ -152,7 +157,7 @@ impl Process {
             && !self.killed
             && self
                 .oom_before
-                .is_some_and(|before| OomCounters::read().rose_since(before));
+                .is_some_and(|before| memory.read().rose_since(before));
         let (stdout, stdout_truncated) = self
             .stdout
             .as_mut()
@@ -225,34 +230,50 @@ fn select(shim: u32, ours: &Family, others: &[Family], helpers: &[u32]) -> Vec<I
     victims
 }
 
-type Started = (Option<Output>, Output, sandbox::spawn::Spawned);
+impl Made {
+    /// Makes home, pipes and environment. `own_stdout`: its standard output is a pipe to us.
+    pub(crate) fn new(
+        prepared: &mut Prepared,
+        who: &Who<'_>,
+        own_stdout: bool,
+    ) -> Result<Self, StartFailure> {
+        prepared.fresh_scratch(who.slot).map_err(|error| {
+            StartFailure(format!(
+                "cannot make the agent's home and temporary directory: {error}"
+            ))
+        })?;
+        let marker = who.token.map_or_else(
+            || prepared.home_entry(who.slot),
+            |token| format!("MAINSTAY_TOKEN={token}"),
+        );
+        let environment = prepared
+            .environment(who)
+            .map_err(|error| broken("environment", &error))?;
+        let pipe = |max| Output::pipe(max).map_err(|error| broken("output", &error));
+        let stdout = own_stdout.then(|| pipe(prepared.spec.answer_max_bytes));
+        Ok(Self {
+            environment,
+            marker,
+            stdout: stdout.transpose()?,
+            stderr: pipe(0)?,
+        })
+    }
+}
 
 fn spawn(
     prepared: &Prepared,
-    child: &Child<'_>,
-    environment: &[CString],
-) -> Result<Started, SpawnError> {
-    let pipe = |max| {
-        Output::pipe(max).map_err(|source| SpawnError {
-            step: Step::Descriptors,
-            source,
-        })
-    };
-    let (stderr, stderr_writer) = pipe(0)?;
-    let mut ours: Option<(Output, OwnedFd)> = None;
-    if child.stdout.is_none() {
-        ours = Some(pipe(prepared.spec.answer_max_bytes)?);
-    }
-    let null_stdout = ours.as_ref().map(|(_, writer)| writer.as_fd());
-    let stdout = child.stdout.or(null_stdout).unwrap_or(child.stdin);
-    let mut descriptors = vec![child.stdin, stdout, stderr_writer.as_fd()];
-    descriptors.extend(child.ready);
+    made: &Made,
+    ends: &Ends<'_>,
+) -> Result<sandbox::spawn::Spawned, SpawnError> {
+    let own = made.stdout.as_ref().map(|(_, writer)| writer.as_fd());
+    let stdout = ends.stdout.or(own).unwrap_or(ends.stdin);
+    let mut descriptors = vec![ends.stdin, stdout, made.stderr.1.as_fd()];
+    descriptors.extend(ends.ready);
     let start = Start {
-        environment,
+        environment: &made.environment,
         descriptors: &descriptors,
     };
-    let spawned = sandbox::spawn::spawn(&prepared.launch, &start)?;
-    Ok((ours.map(|(output, _)| output), stderr, spawned))
+    sandbox::spawn::spawn(&prepared.launch, &start)
 }
 
 fn broken(what: &str, error: &io::Error) -> StartFailure {

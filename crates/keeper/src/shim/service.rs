@@ -14,8 +14,9 @@ use contract::shim::{Fact, FromShim, ServiceState, ServiceToken};
 use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
 use sandbox::process::Ended;
 
-use super::process::{Child, Process, StartFailure, never_started};
+use super::process::{Ends, Process, StartFailure, Who, never_started};
 use super::spool::Spool;
+use super::standby::Standby;
 use super::task::{killed_with_the_shim, watch};
 use super::{FLUSH_DELAY, Shim};
 
@@ -35,6 +36,8 @@ pub(super) struct Service {
     backoff: Backoff,
     last_incarnation: u32,
     ended_at: Option<Instant>,
+    /// Made for the next start.
+    pub(super) standby: Option<Standby>,
 }
 
 #[derive(Debug)]
@@ -146,6 +149,7 @@ impl Shim {
             .filter(|token| token.incarnation > used)
             .collect();
         service.generation = Some(generation);
+        service.standby = None;
         if service.running.is_none() && service.due.is_none() {
             service.due = Some(Instant::now());
         }
@@ -154,6 +158,7 @@ impl Shim {
 
     /// A stdio MCP server runs by its spec alone; another spec is another server.
     pub(super) fn service_spec_changed(&mut self, generation: u64) -> io::Result<()> {
+        self.service.standby = None;
         if !self.is_mcp() {
             return self.tick_service(Instant::now());
         }
@@ -204,8 +209,6 @@ impl Shim {
             .as_ref()
             .map_or(self.service.last_incarnation + 1, |token| token.incarnation);
         self.service.last_incarnation = incarnation;
-        let (ready_reader, ready_writer) = nonblocking_pipe()?;
-        let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
         let bridged = if mcp {
             Some(self.bridge.pipes()?)
         } else {
@@ -219,18 +222,30 @@ impl Shim {
             return Err(io::Error::other("a service was started without a spec"));
         };
         let (no_env, port) = (BTreeMap::new(), prepared.spec.service_port);
-        let child = Child {
+        let who = Who {
             token: token.as_ref().map(|token| token.token.as_str()),
             hub_env: token.as_ref().map_or(&no_env, |token| &token.env),
             slot: 0,
-            stdin: bridged
-                .as_ref()
-                .map_or(null.as_fd(), |(stdin, _)| stdin.as_fd()),
-            stdout: bridged.as_ref().map(|(_, stdout)| stdout.as_fd()),
-            ready: (!mcp).then_some(ready_writer.as_fd()),
+            says_ready: !mcp,
         };
-        match Process::start(prepared, &child) {
-            Ok(process) => {
+        let standby = self.service.standby.take();
+        let standby = match standby.filter(|standby| standby.incarnation == incarnation) {
+            Some(standby) => Ok(standby),
+            None => Standby::make(prepared, incarnation, &who, !mcp),
+        };
+        let started = standby.and_then(|standby| {
+            let ends = Ends {
+                stdin: bridged
+                    .as_ref()
+                    .map_or(standby.null.as_fd(), |(stdin, _)| stdin.as_fd()),
+                stdout: bridged.as_ref().map(|(_, stdout)| stdout.as_fd()),
+                ready: (!mcp).then_some(standby.ready_writer.as_fd()),
+            };
+            let process = Process::start(prepared, standby.made, &ends)?;
+            Ok((process, standby.ready_reader))
+        });
+        match started {
+            Ok((process, ready_reader)) => {
                 let pid = process.pid;
                 let probe = port.map(|_| (Instant::now() + PROBE_FIRST, PROBE_FIRST));
                 self.service.running = Some(Running {
@@ -243,6 +258,27 @@ impl Shim {
                 Ok(Fact::ServiceStarted { incarnation, pid })
             }
             Err(StartFailure(reason)) => Ok(self.service_failed(incarnation, reason)),
+        }
+    }
+
+    /// Makes what the next start will need. An MCP server's pipes belong to its bridge.
+    pub(super) fn prepare_service(&mut self) {
+        let service = &mut self.service;
+        if service.standby.is_some() || service.running.is_none() {
+            return;
+        }
+        let prepared = service
+            .generation
+            .and_then(|generation| self.specs.get_mut(&generation));
+        if let Some((prepared, next)) = prepared.zip(service.tokens.front()) {
+            let who = Who {
+                token: Some(&next.token),
+                hub_env: &next.env,
+                slot: 0,
+                says_ready: true,
+            };
+            // What can't be made now is tried again, and told, when it is needed.
+            service.standby = Standby::make(prepared, next.incarnation, &who, true).ok();
         }
     }
 
@@ -378,7 +414,7 @@ impl Shim {
             self.reactor.remove(pipe);
         }
         self.end_bridge_session()?;
-        let mut exit = running.process.exit(ended);
+        let mut exit = running.process.exit(ended, &mut self.memory);
         let evidence = Evidence {
             code: exit.code,
             signal: exit.signal,
@@ -411,10 +447,4 @@ impl Shim {
             }
         }
     }
-}
-
-fn nonblocking_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&reader, true)?;
-    Ok((reader, writer))
 }

@@ -13,7 +13,7 @@ use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
 use sandbox::process::Ended;
 
 use super::Shim;
-use super::process::{Child, Family, Process, StartFailure, never_started};
+use super::process::{Ends, Family, Made, Process, StartFailure, Who, never_started};
 use super::spool::Spool;
 
 /// Tasks whose highest started attempt is remembered after their end, against repeated orders.
@@ -315,7 +315,7 @@ impl Shim {
             self.reaped.extend(process.end_tree(&others, &helpers));
         }
         self.finish_output(&mut process);
-        let exit = process.exit(ended);
+        let exit = process.exit(ended, &mut self.memory);
         let delay_ms = self.decide_restart(&id, &exit);
         let next = match delay_ms {
             Some(0) => self.launch_next(&id),
@@ -408,15 +408,19 @@ fn launch(
 ) -> Result<Process, StartFailure> {
     let stdin = sandbox::descriptors::sealed_memfd("stdin", attempt.stdin.as_bytes())
         .map_err(|error| StartFailure(format!("standard input can't be prepared: {error}")))?;
-    let child = Child {
+    let who = Who {
         token: Some(&attempt.token),
         hub_env: &attempt.env,
         slot,
+        says_ready: false,
+    };
+    let made = Made::new(prepared, &who, true)?;
+    let ends = Ends {
         stdin: stdin.as_fd(),
         stdout: None,
         ready: None,
     };
-    Process::start(prepared, &child)
+    Process::start(prepared, made, &ends)
 }
 
 /// Reads the process's output as it comes.
