@@ -2,14 +2,12 @@
 //! that name. What was not measured this time stays as it was, with its own date.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 /// Puts every `NAME.md` of the folder into the section of that name.
 pub fn publish(results: &Path) -> Result<()> {
-    let path = crate::run::root().join("docs/benchmarks.md");
-    let mut page = fs::read_to_string(&path).context("docs/benchmarks.md is missing")?;
     let mut names: Vec<_> = fs::read_dir(results)?.collect::<Result<Vec<_>, _>>()?;
     names.sort_by_key(fs::DirEntry::file_name);
     for entry in names {
@@ -18,13 +16,37 @@ pub fn publish(results: &Path) -> Result<()> {
             continue;
         }
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let body = fs::read_to_string(&file)?;
-        page = replace(&page, &name, body.trim());
-        eprintln!("figures: {name}");
+        publish_section(&name, &fs::read_to_string(&file)?)?;
     }
-    fs::write(&path, page)?;
-    eprintln!("figures: wrote {}", path.display());
     Ok(())
+}
+
+/// Puts a body into the section of that name.
+pub fn publish_section(name: &str, body: &str) -> Result<()> {
+    let page = replace(&page()?, name, body.trim());
+    fs::write(path(), page).context("failed to write docs/benchmarks.md")?;
+    eprintln!("figures: wrote {name} into docs/benchmarks.md");
+    Ok(())
+}
+
+/// The body of the section of that name.
+pub fn section(name: &str) -> Result<Option<String>> {
+    Ok(find(&page()?, name).map(str::to_owned))
+}
+
+fn path() -> PathBuf {
+    crate::run::root().join("docs/benchmarks.md")
+}
+
+fn page() -> Result<String> {
+    fs::read_to_string(path()).context("docs/benchmarks.md is missing")
+}
+
+fn find<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+    let (begin, end) = marks(name);
+    let (_, rest) = page.split_once(&begin)?;
+    let (body, _) = rest.split_once(&end)?;
+    Some(body.trim())
 }
 
 fn marks(name: &str) -> (String, String) {
@@ -59,5 +81,7 @@ mod tests {
         let page = replace(&page, "a", "three");
         assert!(page.contains("three") && page.contains("two") && !page.contains("one"));
         assert!(page.find("three") < page.find("two"));
+        assert_eq!(find(&page, "b"), Some("two"));
+        assert_eq!(find(&page, "c"), None);
     }
 }

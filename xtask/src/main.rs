@@ -9,6 +9,7 @@ mod ci;
 mod dist;
 mod docs;
 mod figures;
+mod fuzz;
 mod metadata;
 mod peers;
 mod rooms;
@@ -38,11 +39,23 @@ enum Chore {
     Test,
     /// Check the arrows between rooms and the banned dependencies.
     Rooms,
-    /// The kill sweeps by the hundred; writes their result into docs/benchmarks.md.
+    /// The kill sweeps; by the hundred, their result is written into docs/benchmarks.md.
     Soak {
         /// Tasks per sweep.
         #[arg(long, default_value_t = 100)]
         tasks: u32,
+        /// Only the sweeps whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Fuzz what parses bytes from outside; needs a nightly tool chain and cargo-fuzz.
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 300)]
+        seconds: u32,
+        /// Only the targets whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Measure, beside the peers that are installed, and write docs/benchmarks.md.
     Bench {
@@ -72,7 +85,8 @@ fn chore(chore: Chore) -> Result<()> {
         Chore::Ci => ci::ci(),
         Chore::Test => test::test(test::Sdks::WhereInstalled),
         Chore::Rooms => rooms::check(),
-        Chore::Soak { tasks } => soak::soak(tasks),
+        Chore::Soak { tasks, only } => soak::soak(tasks, only.as_deref()),
+        Chore::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),
         Chore::Bench { only } => bench::bench(only.as_deref()),
         Chore::Dist => dist::dist(),
         Chore::Docs => docs::docs(),

@@ -11,6 +11,7 @@ mod clients;
 mod doors;
 mod fakes;
 mod replay;
+mod result;
 mod sweep;
 mod unharmed;
 mod world;

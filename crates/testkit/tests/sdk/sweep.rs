@@ -13,6 +13,7 @@ use testkit::random::Random;
 use testkit::{mcp_server, processes};
 
 use crate::agents::{self, Sdk};
+use crate::result::{Counted, Progress};
 use crate::world::{Submitted, TURNS, World};
 
 const KILLS_PER_TASK: usize = 2;
@@ -80,8 +81,8 @@ fn sweep_agents(agent: &Sdk) {
     let Some(world) = World::start(agent, REPLICAS) else {
         return;
     };
-    let started = Instant::now();
     let submitted = world.submit(tasks());
+    let mut progress = Progress::start(agent.name, submitted.len());
     let pairs = submitted
         .iter()
         .map(|task| (task.id.clone(), task.input.clone()));
@@ -92,7 +93,10 @@ fn sweep_agents(agent: &Sdk) {
         kills: BTreeMap::new(),
         planned: BTreeMap::new(),
     };
-    run_down(&world, &submitted, |_| killer.look());
+    run_down(&world, &submitted, |open| {
+        killer.look();
+        progress.tell(open, killer.kills.values().sum());
+    });
 
     let mut replayed = 0;
     for task in &submitted {
@@ -113,17 +117,15 @@ fn sweep_agents(agent: &Sdk) {
         kills >= least,
         "only {kills} kills over {least} tasks prove little"
     );
-    publish(
-        &format!("soak-agent-{}", agent.name),
-        &format!(
-            "{} tasks of {TURNS} model calls and {} opaque tool calls each, {kills} agents killed: \
-             all completed, every model call counted once, every effect once, {replayed} steps \
-             replayed, 0 calls repeated, {:.0} s",
-            submitted.len(),
-            TURNS - 1,
-            started.elapsed().as_secs_f64()
-        ),
-    );
+    let counted = Counted {
+        killed: "agents",
+        kills,
+        replayed: Some(replayed),
+        again: 0,
+        reported: 0,
+        questions: 0,
+    };
+    counted.publish(&progress, agent);
 }
 
 /// Calls `act` again and again until every task has ended; answers questions about unknown steps.
@@ -187,13 +189,13 @@ fn answer(world: &World, task: &Submitted, shown: &Value) -> bool {
 
 /// Kills what `kill` kills at random moments, about two times per task, and checks what a hub's
 /// death may cost.
-fn sweep_hubs(name: &str, agent: &Sdk, mut kill: impl FnMut(&mut World)) {
+fn sweep_hubs(killed: &'static str, agent: &Sdk, mut kill: impl FnMut(&mut World)) {
     let Some(mut world) = World::start(agent, REPLICAS) else {
         return;
     };
-    let started = Instant::now();
     let submitted = world.submit(tasks());
-    let mut random = Random::announced(name);
+    let mut progress = Progress::start(killed, submitted.len());
+    let mut random = Random::announced(killed);
     let most = submitted.len() * KILLS_PER_TASK;
     let mut kills = 0;
     let mut resumed = 0;
@@ -202,6 +204,7 @@ fn sweep_hubs(name: &str, agent: &Sdk, mut kill: impl FnMut(&mut World)) {
         let until = Instant::now() + pause;
         let open = loop {
             let open = open_tasks(&world, &submitted, &mut resumed);
+            progress.tell(open, kills);
             if open == 0 || Instant::now() >= until {
                 break open;
             }
@@ -213,7 +216,7 @@ fn sweep_hubs(name: &str, agent: &Sdk, mut kill: impl FnMut(&mut World)) {
         kill(&mut world);
         kills += 1;
     }
-    resumed += run_down(&world, &submitted, |_| {});
+    resumed += run_down(&world, &submitted, |open| progress.tell(open, kills));
 
     let (mut extra, mut reported) = (0, 0);
     for task in &submitted {
@@ -239,16 +242,15 @@ fn sweep_hubs(name: &str, agent: &Sdk, mut kill: impl FnMut(&mut World)) {
         extra <= (kills * REPLICAS as usize) as u64,
         "more than the calls in flight"
     );
-    publish(
-        &format!("soak-{name}"),
-        &format!(
-            "{} tasks, {kills} kills: all completed, every effect once, {resumed} questions \
-             answered by `task resume`, {extra} model calls made again, {reported} reported as \
-             possibly so, {:.0} s",
-            submitted.len(),
-            started.elapsed().as_secs_f64()
-        ),
-    );
+    let counted = Counted {
+        killed,
+        kills,
+        replayed: None,
+        again: extra,
+        reported,
+        questions: resumed,
+    };
+    counted.publish(&progress, agent);
 }
 
 fn open_tasks(world: &World, submitted: &[Submitted], resumed: &mut usize) -> usize {
@@ -263,15 +265,6 @@ fn open_tasks(world: &World, submitted: &[Submitted], resumed: &mut usize) -> us
         open += usize::from(!has_ended);
     }
     open
-}
-
-/// Prints a result, and hands it to `cargo xtask soak` where that asked for it.
-fn publish(name: &str, text: &str) {
-    eprintln!("{name}: {text}");
-    if let Some(folder) = std::env::var_os("MAINSTAY_RESULTS") {
-        let path = std::path::Path::new(&folder).join(format!("{name}.md"));
-        std::fs::write(path, format!("- `{name}`: {text}\n")).unwrap();
-    }
 }
 
 #[test]
@@ -309,7 +302,7 @@ fn sweep_hub() {
 
 #[test]
 fn sweep_keeper_followed_by_a_new_up() {
-    sweep_hubs("keeper", &agents::CHAT_STREAM, |world| {
+    sweep_hubs("keeper, then a new `up`", &agents::CHAT_STREAM, |world| {
         world.up.kill_keeper();
         world.up.restart();
     });
