@@ -13,6 +13,9 @@ const CRASH_FIRST_MS: u64 = 100;
 const CRASH_WAITED_FOR_MS: u64 = 5_000;
 const CRASH_IDLE_MS: u64 = 30_000;
 const OUTSIDE_MS: u64 = 1_000;
+const PROVIDER_FIRST_MS: u64 = 1_000;
+const PROVIDER_MOST_MS: u64 = 30_000;
+const PROVIDER_CUTS: u32 = 34;
 
 /// What a process was there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +170,15 @@ pub fn decide(kind: Kind, evidence: &Evidence, backoff: Backoff, tasks_wait: boo
     }
 }
 
+/// How long a task rests after this many attempts in a row that a provider's failure cut off; `None`
+/// when a person should be asked. Together the rests are a quarter of an hour: an outage shorter
+/// than that passes by itself.
+#[must_use]
+pub fn provider_rest_ms(cuts: u32) -> Option<u64> {
+    (cuts <= PROVIDER_CUTS)
+        .then(|| (PROVIDER_FIRST_MS << cuts.saturating_sub(1).min(20)).min(PROVIDER_MOST_MS))
+}
+
 /// 0, then 0.1 s doubling up to `most`.
 fn doubled(earlier: u32, most: u64) -> u64 {
     match earlier {
@@ -232,6 +244,18 @@ mod tests {
         };
         assert_eq!(delays(Kind::Service, early, false, 8).last(), Some(&1000));
         assert!(!classify(Kind::Service, &early).counted());
+    }
+
+    #[test]
+    fn a_task_outlasts_a_providers_outage_of_a_quarter_of_an_hour() {
+        let rests: Vec<u64> = (1..).map_while(provider_rest_ms).collect();
+        assert_eq!(rests[..6], [1000, 2000, 4000, 8000, 16_000, 30_000]);
+        assert!(
+            rests.iter().all(|rest| *rest <= 30_000),
+            "soon after it is back"
+        );
+        let minutes = rests.iter().sum::<u64>() / 60_000;
+        assert_eq!(minutes, 15);
     }
 
     #[test]

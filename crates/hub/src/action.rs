@@ -16,12 +16,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// One effect.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Give an `exec` task to an instance: the attempt to start and the one that may follow.
+    /// Give an `exec` task to an instance: the attempt to start and the one that may follow by
+    /// itself, unless that is for the hub to say.
     Assign {
         task: String,
         instance: String,
         attempt: u32,
         generation: u64,
+        hold_restart: bool,
     },
     /// One more attempt that may follow by itself.
     Prepare {
@@ -71,6 +73,7 @@ impl Hub {
                 instance,
                 attempt,
                 generation,
+                hold_restart,
             } => {
                 let first = self.attempt_message(&task, attempt, &instance).await;
                 let next = self.attempt_message(&task, attempt + 1, &instance).await;
@@ -80,13 +83,14 @@ impl Hub {
                         instance,
                         attempt,
                         generation,
+                        hold_restart,
                     });
                 };
                 let message = ToShim::Assign {
                     task,
                     generation,
                     attempts: vec![first, next],
-                    hold_restart: false,
+                    hold_restart,
                 };
                 self.to_shim(&instance, message);
             }

@@ -158,6 +158,7 @@ pub(crate) fn open_task(
         .iter()
         .flat_map(|step| macs(reader, step.intent_seq))
         .collect::<HashSet<_>>();
+    let inherited = record.task.lease.as_ref().map(|lease| lease.attempt);
     Some(Open {
         input_text: input_text(&input),
         record,
@@ -165,8 +166,10 @@ pub(crate) fn open_task(
         key,
         blobs,
         pending_marks: BTreeMap::new(),
+        inherited,
         born_ms,
         due_ms,
+        rests_until: None,
     })
 }
 
@@ -233,4 +236,6 @@ pub(crate) fn take_over(tx: &mut Tx<'_>, pid: u32) {
             tx.emit(&id, "hub", Event::StepUnknown { n });
         }
     }
+    // A generation is journaled before what follows from it: its predecessor may have ended between.
+    tx.adopt_orphans();
 }

@@ -66,7 +66,9 @@ impl Tx<'_> {
             .find(|id| {
                 let open = self.state.tasks.get(*id);
                 open.is_some_and(|open| {
-                    !self.state.session_is_busy(&open.record) && !self.state.is_ending(id)
+                    open.rests_until.is_none()
+                        && !self.state.session_is_busy(&open.record)
+                        && !self.state.is_ending(id)
                 })
             })
             .cloned()
@@ -86,6 +88,8 @@ impl Tx<'_> {
         };
         let attempt = open.record.task.attempt + 1;
         let generation = open.record.task.generation.unwrap_or(today);
+        // While its provider fails it rests between attempts.
+        let hold_restart = open.record.task.provider_cuts > 0;
         self.start_attempt(id, attempt, instance, generation);
         let (task, instance) = (id.to_owned(), instance.to_owned());
         self.after(if is_service {
@@ -100,6 +104,7 @@ impl Tx<'_> {
                 instance,
                 attempt,
                 generation,
+                hold_restart,
             }
         });
     }

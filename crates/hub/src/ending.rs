@@ -2,18 +2,18 @@
 //!
 //! Classes come from `core::restart`; this file turns them into events and actions.
 
+use std::time::Duration;
+
 use contract::shim::Exit as ShimExit;
 use mainstay_core::event::Event;
 use mainstay_core::restart::{Class, Evidence, Kind, classify};
 use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::{Exit, Reason, TaskState};
+use tokio::time::Instant;
 
 use crate::state::Open;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
-
-/// Attempts that a failing provider may cut off in a row.
-const PROVIDER_CUTS: u32 = 5;
 
 /// An answer of a process.
 pub(crate) struct Answer {
@@ -127,7 +127,7 @@ impl Tx<'_> {
         if class.counted() && self.give_up(id, class, reason) {
             return;
         }
-        if class == Class::CutOff && self.provider_is_down(id) {
+        if class == Class::CutOff && self.rest(id, attempt) {
             return;
         }
         self.shared.metrics.restart(&self.agent_of(id), class);
@@ -145,43 +145,49 @@ impl Tx<'_> {
         self.after_end(id, attempt, class, None, Some(message), false);
     }
 
-    /// Attempts that a failing provider cut off are no crashes, but going on for ever is no help
-    /// either: after some in a row the task waits, and says what the provider said.
-    pub(crate) fn provider_is_down(&mut self, id: &str) -> bool {
-        let Some(open) = self.state.tasks.get(id) else {
+    /// Attempts that a failing provider cut off are no crashes and aren't counted. The task rests
+    /// for a while before the next one; after a quarter of an hour it waits for a person, and says
+    /// what the provider said. Returns whether nothing is to start now.
+    pub(crate) fn rest(&mut self, id: &str, attempt: u32) -> bool {
+        let Some(open) = self.state.tasks.get_mut(id) else {
             return true;
         };
-        let cuts = open.record.task.provider_cuts;
-        if cuts < PROVIDER_CUTS {
+        let task = &open.record.task;
+        if task.provider_failed != Some(attempt) {
             return false;
         }
-        let said = self
-            .last_failure(id)
-            .map(|said| format!(": {said}"))
-            .unwrap_or_default();
-        let message = format!(
-            "{cuts} attempts in a row ended because the provider failed{said}. When it works again: mainstay task retry {id}"
-        );
+        let cuts = task.provider_cuts;
+        let rest_ms = mainstay_core::restart::provider_rest_ms(cuts);
+        open.rests_until = rest_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         self.end_process_of_instance(id);
-        self.park(id, Reason::Provider, None, message);
+        if rest_ms.is_none() {
+            let said = self.provider_said(id);
+            let message = format!(
+                "{cuts} attempts in a row ended because the provider failed{said}. When it works again: mainstay task retry {id}"
+            );
+            self.park(id, Reason::Provider, None, message);
+        }
+        self.dispatch();
         true
     }
 
-    /// What the newest failed call's answer says.
-    pub(crate) fn last_failure(&self, id: &str) -> Option<String> {
-        let open = self.state.tasks.get(id)?;
-        let failed = open
-            .record
-            .steps
-            .iter()
-            .rev()
-            .find(|step| step.state == StepState::Failed)?;
-        let answer = failed.answer.as_ref()?;
-        let body = crate::input::payload_json(self.state.log.read(), answer.seq, "answer").ok()?;
-        let message = body
-            .pointer("/error/message")
-            .or_else(|| body.get("message"))?;
-        Some(message.as_str()?.chars().take(500).collect())
+    /// Tasks that have rested may be worked on again.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        let mut woken = false;
+        for open in self.state.tasks.values_mut() {
+            if open.rests_until.is_some_and(|until| until <= now) {
+                open.rests_until = None;
+                woken = true;
+            }
+        }
+        if woken {
+            self.dispatch();
+        }
+    }
+
+    fn provider_said(&self, id: &str) -> String {
+        let said = self.state.last_failure(id);
+        said.map(|said| format!(": {said}")).unwrap_or_default()
     }
 
     /// Poison and too many crashes end the trying. Returns whether they did.
@@ -278,7 +284,12 @@ impl Tx<'_> {
 
     pub(crate) fn diverged_at(&self, id: &str) -> Option<u32> {
         let open = self.state.tasks.get(id)?;
-        mainstay_core::step::diverged_at(&open.record.steps, open.record.task.attempt)
+        let attempt = open.record.task.attempt;
+        if open.inherited == Some(attempt) {
+            // What it used before its hub died nobody knows: a report must not be made up.
+            return None;
+        }
+        mainstay_core::step::diverged_at(&open.record.steps, attempt)
     }
 
     /// Calls that the ended process made by itself: nobody can know how far they came.

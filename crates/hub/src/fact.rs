@@ -110,12 +110,9 @@ impl Tx<'_> {
             if !self.holds(&task, attempt) {
                 continue;
             }
-            let Some(generation) = self
-                .state
-                .tasks
-                .get(&task)
-                .and_then(|open| open.record.task.generation)
-            else {
+            let known = self.state.tasks.get(&task).map(|open| &open.record.task);
+            let hold_restart = known.is_some_and(|task| task.provider_cuts > 0);
+            let Some(generation) = known.and_then(|task| task.generation) else {
                 continue;
             };
             let instance = name.to_owned();
@@ -133,6 +130,7 @@ impl Tx<'_> {
                     instance,
                     attempt,
                     generation,
+                    hold_restart,
                 });
             }
         }

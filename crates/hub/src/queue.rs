@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use mainstay_core::step::StepState;
+use mainstay_core::task::Reason;
+
 use crate::state::State;
 use crate::view::{ErrorView, TaskView};
 use crate::{Hub, HubError};
@@ -21,6 +24,16 @@ impl State {
         if self.session_is_busy(&open.record) {
             return self.behind(&task.session);
         }
+        if open.rests_until.is_some() {
+            let said = self.last_failure(id).map(|said| format!(": {said}"));
+            return Some(Waits {
+                reason: Reason::Provider.word(),
+                message: format!(
+                    "the provider failed{}. It is tried again within half a minute",
+                    said.unwrap_or_default()
+                ),
+            });
+        }
         self.stopped.contains(&task.agent).then(|| Waits {
             reason: "stopped",
             message: format!(
@@ -28,6 +41,21 @@ impl State {
                 agent = task.agent
             ),
         })
+    }
+
+    /// What the newest failed call's answer says.
+    pub(crate) fn last_failure(&self, id: &str) -> Option<String> {
+        let steps = &self.tasks.get(id)?.record.steps;
+        let failed = steps
+            .iter()
+            .rev()
+            .find(|step| step.state == StepState::Failed)?;
+        let answer = failed.answer.as_ref()?;
+        let body = crate::input::payload_json(self.log.read(), answer.seq, "answer").ok()?;
+        let message = body
+            .pointer("/error/message")
+            .or_else(|| body.get("message"))?;
+        Some(message.as_str()?.chars().take(500).collect())
     }
 
     /// Turns of a session follow each other: its first open task holds up the others.

@@ -177,7 +177,8 @@ impl Service {
                 _ = tick.tick() => {
                     self.set_ready(started.elapsed() > FIRST_FLEET);
                     let settled = started.elapsed() > REATTACH;
-                    self.hub.writer.run(move |tx| tx.tick(settled)).await?;
+                    let now = tokio::time::Instant::now();
+                    self.hub.writer.run(move |tx| tx.tick(now, settled)).await?;
                 }
                 event = self.events.recv() => match event {
                     Some(HomeEvent::Message(ToHub::Stop)) => break,
@@ -458,8 +459,9 @@ impl Tx<'_> {
     }
 
     /// What time alone decides.
-    pub(crate) fn tick(&mut self, settled: bool) {
+    pub(crate) fn tick(&mut self, now: tokio::time::Instant, settled: bool) {
         self.expire();
+        self.wake(now);
         if !settled {
             return;
         }

@@ -30,12 +30,16 @@ pub(crate) struct Open {
     pub(crate) blobs: HashSet<[u8; 32]>,
     /// Marks applied in memory that no entry has yet.
     pub(crate) pending_marks: BTreeMap<u32, StepMark>,
+    /// The attempt that an earlier hub was serving. Marks of it may have died with that hub.
+    pub(crate) inherited: Option<u32>,
     /// When it was submitted, and when its deadline passes, on [`Ground::boot_ms`]: no wall jump
     /// moves them.
     ///
     /// [`Ground::boot_ms`]: crate::ground::Ground::boot_ms
     pub(crate) born_ms: i64,
     pub(crate) due_ms: Option<i64>,
+    /// Its provider failed: nobody works on it before.
+    pub(crate) rests_until: Option<Instant>,
 }
 
 /// Both clocks, read together.

@@ -102,8 +102,10 @@ impl<'a> Tx<'a> {
             input_text,
             blobs: Default::default(),
             pending_marks: BTreeMap::new(),
+            inherited: None,
             born_ms: self.boot_ms,
             due_ms,
+            rests_until: None,
         };
         self.state.tasks.insert(id.to_owned(), open);
         self.dirty_tasks.insert(id.to_owned());

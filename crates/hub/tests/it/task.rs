@@ -422,3 +422,84 @@ async fn the_time_for_which_a_task_waits_for_a_person_is_no_time_of_its_budget()
     assert_eq!(view.state, "completed");
     home.end().await;
 }
+
+/// An attempt whose one call the provider fails, and which ends by that.
+async fn cut_off(home: &mut Home, task: &str) {
+    let (id, attempts) = home.shim.assigned().await;
+    assert_eq!(id, task);
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    let turn = home.hub.step_begin(&caller, model("one")).await.unwrap();
+    let StepTurn::Run(run, _) = turn else {
+        panic!("tried again")
+    };
+    run.fail(Failure {
+        status: 503,
+        content_type: "application/json".into(),
+        body: r#"{"error": {"message": "out of order"}}"#.into(),
+        broken: false,
+        usage: Usage::default(),
+        cost: Cost::default(),
+        retry_after: None,
+        credential: None,
+    })
+    .await;
+    home.ended(task, attempts[0].number, exited(1, ""), true)
+        .await;
+}
+
+/// Half a minute passes.
+async fn later() {
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_providers_outage_of_ten_minutes_is_not_counted_and_passes_by_itself() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|agent| agent.max_attempts = 1), vec![]).await;
+    let task = home.submit("x").await.id;
+    cut_off(&mut home, &task).await;
+    let rests = std::time::Instant::now();
+    let view = home.hub.task_get(&task).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_deref()),
+        ("working", Some("provider"))
+    );
+    assert!(view.error.unwrap().message.contains("out of order"));
+    // The rests of ten minutes: 1, 2, 4, 8, 16 and then 30 seconds.
+    for _ in 1..24 {
+        cut_off(&mut home, &task).await;
+        later().await;
+    }
+    assert!(rests.elapsed() >= std::time::Duration::from_secs(1));
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    home.call(&caller, model("one"), "back").await;
+    home.ended(&task, 25, exited(0, "ok"), false).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!((view.state.as_str(), view.attempts), ("completed", 25));
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_stays_away_has_the_task_wait_for_a_person() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    let view = loop {
+        cut_off(&mut home, &task).await;
+        let view = home.hub.task_get(&task).await.unwrap();
+        if view.state != "working" {
+            break view;
+        }
+        later().await;
+    };
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_deref(), view.attempts),
+        ("input-required", Some("provider"), 35)
+    );
+    home.hub.task_retry(&task, "owner").await.unwrap();
+    home.shim.assigned().await;
+    home.end().await;
+}
