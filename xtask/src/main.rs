@@ -6,15 +6,18 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod dist;
 mod docs;
 mod figures;
 mod fuzz;
+mod image;
 mod metadata;
 mod peers;
 mod rooms;
 mod run;
 mod sdk;
+mod setup;
 mod soak;
 mod test;
 mod tools;
@@ -67,6 +70,10 @@ enum Chore {
     Dist,
     /// Regenerate docs/reference from the program.
     Docs,
+    /// Install the system packages that the testbed needs; without root, say which.
+    Setup,
+    /// A real Kubernetes on this machine: see docs/how-to/run-a-cluster-here.md.
+    Cluster(cluster::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -90,5 +97,7 @@ fn chore(chore: Chore) -> Result<()> {
         Chore::Bench { only } => bench::bench(only.as_deref()),
         Chore::Dist => dist::dist(),
         Chore::Docs => docs::docs(),
+        Chore::Setup => setup::setup(),
+        Chore::Cluster(arguments) => cluster::cluster(arguments),
     }
 }

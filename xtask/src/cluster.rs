@@ -1,0 +1,97 @@
+//! `cargo xtask cluster`: a real Kubernetes on this machine, for tests and for a look: one control
+//! plane and two nodes, each node in namespaces of its own (network, mounts, processes, host name),
+//! so that it is a machine to Kubernetes and one process tree to us.
+//!
+//! Everything of a cluster lies in one folder, its state; `down` leaves nothing of it. Everything
+//! that's only built (Kubernetes itself, images) lies in the cache and is used again. Nothing here
+//! knows Mainstay: tests bring it into the cluster as a person would, with kubectl.
+
+mod build;
+mod cgroup;
+mod client;
+mod control_plane;
+mod documents;
+mod down;
+mod fail;
+mod fake;
+mod layout;
+mod missing;
+mod network;
+mod node;
+mod process;
+mod record;
+mod smoke;
+mod status;
+mod up;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use layout::Layout;
+
+/// What the command line says of `cluster`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The cluster's folder; another than the default is for a test of the testbed itself, since
+    /// the addresses allow one cluster per machine.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Build the programs and images only; `up` does it too.
+    Build,
+    /// Start a cluster, or whatever of it is not running, and wait until it's ready.
+    Up {
+        /// Nodes that exist in the API only, run by KWOK: up to thousands.
+        #[arg(long, default_value_t = 0)]
+        fake_nodes: u32,
+        /// What a fake node has besides processors and memory, as in nvidia.com/mig-1g.10gb=7.
+        #[arg(long = "fake-resource")]
+        fake_resources: Vec<String>,
+    },
+    /// End it and remove everything that it made, its state included.
+    Down,
+    /// Nodes and components, whether they are ready and what memory they hold.
+    Status,
+    /// Lines for a shell: KUBECONFIG, and a PATH with this cluster's kubectl and helm.
+    Env,
+    /// Import a docker-archive into every node.
+    Load { archive: PathBuf },
+    /// Take something from a node, until the next `up`.
+    Fail {
+        node: String,
+        #[arg(long)]
+        loss: fail::Loss,
+    },
+    /// Try the cluster: pods on both nodes that talk, and a node that is lost.
+    Smoke {
+        /// An image for the pods of a cluster that isn't ours, where none can be imported: a
+        /// server on port 8080 without arguments.
+        #[arg(long)]
+        image: Option<String>,
+    },
+}
+
+/// Does what the command line says.
+pub fn cluster(arguments: Arguments) -> Result<()> {
+    let layout = Layout::new(arguments.state)?;
+    match arguments.what {
+        What::Build => build::build(&layout),
+        What::Up {
+            fake_nodes,
+            fake_resources,
+        } => up::up(layout, &fake::Fleet::new(fake_nodes, &fake_resources)?),
+        What::Down => down::down(layout),
+        What::Status => status::status(&layout),
+        What::Env => up::environment(&layout),
+        What::Load { archive } => up::load(layout, &archive),
+        What::Fail { node, loss } => fail::fail(layout, &node, loss),
+        What::Smoke { image } => smoke::smoke(&layout, image),
+    }
+}

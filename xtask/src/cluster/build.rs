@@ -1,0 +1,214 @@
+//! Builds what a cluster is started from: Go programs, one per module of `testbed/` so that their
+//! dependencies never collide, the pause program, and images of those that run in pods. Results lie
+//! in the cache with a fingerprint of their sources; a program is built again when that changes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::layout::Layout;
+use super::{missing, process};
+use crate::image::{Image, hex};
+use crate::run::root;
+
+/// A program of a Go module.
+struct Program {
+    /// The module's folder, and the program's name.
+    name: &'static str,
+    package: &'static str,
+    /// The module whose version the program calls its own, and the variable that holds it.
+    version: Option<(&'static str, &'static str)>,
+}
+
+const PROGRAMS: [Program; 5] = [
+    Program {
+        name: "kubernetes",
+        package: ".",
+        version: Some((
+            "k8s.io/kubernetes",
+            "k8s.io/component-base/version.gitVersion",
+        )),
+    },
+    Program {
+        name: "coredns",
+        package: "github.com/coredns/coredns",
+        version: None,
+    },
+    Program {
+        name: "kwok",
+        package: "sigs.k8s.io/kwok/cmd/kwok",
+        version: Some(("sigs.k8s.io/kwok", "sigs.k8s.io/kwok/pkg/consts.Version")),
+    },
+    Program {
+        name: "helm",
+        package: "helm.sh/helm/v4/cmd/helm",
+        version: Some((
+            "helm.sh/helm/v4",
+            "helm.sh/helm/v4/internal/version.version",
+        )),
+    },
+    Program {
+        name: "probe",
+        package: ".",
+        version: None,
+    },
+];
+
+/// Images are named after their program, `localhost/NAME:testbed`: no registry is ever asked.
+pub const IMAGES: [&str; 3] = ["pause", "coredns", "probe"];
+
+/// The name of one of `IMAGES`.
+pub fn image_name(of: &str) -> String {
+    format!("localhost/{of}:testbed")
+}
+
+/// Builds whatever is not built yet.
+pub fn build(layout: &Layout) -> Result<()> {
+    for folder in ["bin", "images"] {
+        fs::create_dir_all(layout.cache().join(folder))?;
+    }
+    let lock = File::create(layout.cache().join("lock"))?;
+    lock.lock().context("failed to lock the cache")?;
+    for program in &PROGRAMS {
+        program.build(layout)?;
+    }
+    stages(layout)?;
+    pause(layout)?;
+    for name in IMAGES {
+        image(layout, name)?;
+    }
+    Ok(())
+}
+
+impl Program {
+    fn build(&self, layout: &Layout) -> Result<()> {
+        let folder = module(self.name);
+        let flags = self.flags(&folder)?;
+        let to = layout.program(self.name);
+        once(&to, &fingerprint(&folder, &flags)?, || {
+            missing::for_go()?;
+            let mut go = Command::new("go");
+            go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags])
+                .arg("-o")
+                .arg(&to)
+                .arg(self.package)
+                .current_dir(folder)
+                .env("CGO_ENABLED", "0");
+            crate::run::run(&mut go)
+        })
+    }
+
+    fn flags(&self, folder: &Path) -> Result<String> {
+        let Some((module, variable)) = self.version else {
+            return Ok("-s -w".to_owned());
+        };
+        let text = fs::read_to_string(folder.join("go.mod"))?;
+        let version = version_of(&text, module)
+            .with_context(|| format!("{}/go.mod doesn't require {module}", folder.display()))?;
+        Ok(format!("-s -w -X {variable}={version}"))
+    }
+}
+
+fn module(name: &str) -> PathBuf {
+    root().join("testbed").join(name)
+}
+
+/// The version that a go.mod requires of a module.
+fn version_of<'a>(text: &'a str, module: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| *word == "require");
+        (words.next()? == module).then(|| words.next())?
+    })
+}
+
+/// What KWOK's nodes and pods go through, in one file: as its module has it, none of it ours.
+fn stages(layout: &Layout) -> Result<()> {
+    let folder = module("kwok");
+    let to = layout.program("kwok-stages.yaml");
+    once(&to, &fingerprint(&folder, "stages")?, || {
+        let mut list = Command::new("go");
+        list.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
+            .current_dir(&folder);
+        let source = PathBuf::from(crate::run::read(&mut list)?.trim()).join("kustomize/stage");
+        let mut text = String::new();
+        for part in ["node/fast", "node/heartbeat-with-lease", "pod/fast"] {
+            for file in sorted(&source.join(part))? {
+                if file.is_file() && !file.ends_with("kustomization.yaml") {
+                    text.push_str("---\n");
+                    text.push_str(&fs::read_to_string(file)?);
+                }
+            }
+        }
+        fs::write(&to, text).context("failed to write KWOK's stages")
+    })
+}
+
+fn pause(layout: &Layout) -> Result<()> {
+    let folder = module("pause");
+    let to = layout.program("pause");
+    once(&to, &fingerprint(&folder, "-static -Os -s")?, || {
+        missing::for_c()?;
+        let mut compiler = Command::new("gcc");
+        compiler
+            .args(["-static", "-Os", "-s", "-o"])
+            .arg(&to)
+            .arg(folder.join("pause.c"));
+        process::quiet(&mut compiler).map(drop)
+    })
+}
+
+fn image(layout: &Layout, name: &str) -> Result<()> {
+    let program = layout.program(name);
+    let to = layout.image(name);
+    once(&to, &hex(&fs::read(&program)?), || {
+        let image = Image {
+            name: image_name(name),
+            entrypoint: vec![format!("/{name}")],
+            files: vec![(name.to_owned(), program.clone())],
+        };
+        image.write(&to)
+    })
+}
+
+/// Makes a file unless it was made from the same before.
+fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = to.with_added_extension("made-from");
+    if to.exists() && fs::read_to_string(&stamp).is_ok_and(|text| text == fingerprint) {
+        return Ok(());
+    }
+    let started = Instant::now();
+    make()?;
+    fs::write(&stamp, fingerprint)?;
+    eprintln!(
+        "made {} in {:.1} s",
+        to.display(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn fingerprint(folder: &Path, flags: &str) -> Result<String> {
+    let mut text = flags.to_owned();
+    for file in sorted(folder)? {
+        if file.is_file() {
+            let name = file.file_name().unwrap_or_default().display();
+            text.push_str(&format!("\n{name} {}", hex(&fs::read(&file)?)));
+        }
+    }
+    Ok(hex(text.as_bytes()))
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
+    let mut files = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
