@@ -2,16 +2,12 @@
 //!
 //! Classes come from `core::restart`; this file turns them into events and actions.
 
-use std::time::Duration;
-
 use contract::shim::Exit as ShimExit;
 use mainstay_core::event::Event;
 use mainstay_core::restart::{Class, Evidence, Kind, classify};
 use mainstay_core::step::{StepKind, StepState};
 use mainstay_core::task::{Exit, Reason, TaskState};
-use tokio::time::Instant;
 
-use crate::state::Open;
 use crate::stream::FrameKind;
 use crate::tx::Tx;
 
@@ -145,51 +141,6 @@ impl Tx<'_> {
         self.after_end(id, attempt, class, None, Some(message), false);
     }
 
-    /// Attempts that a failing provider cut off are no crashes and aren't counted. The task rests
-    /// for a while before the next one; after a quarter of an hour it waits for a person, and says
-    /// what the provider said. Returns whether nothing is to start now.
-    pub(crate) fn rest(&mut self, id: &str, attempt: u32) -> bool {
-        let Some(open) = self.state.tasks.get_mut(id) else {
-            return true;
-        };
-        let task = &open.record.task;
-        if task.provider_failed != Some(attempt) {
-            return false;
-        }
-        let cuts = task.provider_cuts;
-        let rest_ms = mainstay_core::restart::provider_rest_ms(cuts);
-        open.rests_until = rest_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        self.end_process_of_instance(id);
-        if rest_ms.is_none() {
-            let said = self.provider_said(id);
-            let message = format!(
-                "{cuts} attempts in a row ended because the provider failed{said}. When it works again: mainstay task retry {id}"
-            );
-            self.park(id, Reason::Provider, None, message);
-        }
-        self.dispatch();
-        true
-    }
-
-    /// Tasks that have rested may be worked on again.
-    pub(crate) fn wake(&mut self, now: Instant) {
-        let mut woken = false;
-        for open in self.state.tasks.values_mut() {
-            if open.rests_until.is_some_and(|until| until <= now) {
-                open.rests_until = None;
-                woken = true;
-            }
-        }
-        if woken {
-            self.dispatch();
-        }
-    }
-
-    fn provider_said(&self, id: &str) -> String {
-        let said = self.state.last_failure(id);
-        said.map(|said| format!(": {said}")).unwrap_or_default()
-    }
-
     /// Poison and too many crashes end the trying. Returns whether they did.
     pub(crate) fn give_up(&mut self, id: &str, class: Class, reason: Option<String>) -> bool {
         let Some(open) = self.state.tasks.get(id) else {
@@ -304,34 +255,6 @@ impl Tx<'_> {
         for n in local {
             self.emit(id, "hub", Event::StepUnknown { n });
         }
-    }
-
-    /// Deadlines and time budgets that have passed end what a task does, also when it never calls.
-    pub(crate) fn expire(&mut self) {
-        let open = self.state.tasks.iter();
-        let due: Vec<(String, &str, String)> = open
-            .filter(|(_, open)| !open.record.task.state.is_terminal())
-            .filter_map(|(id, open)| {
-                let (code, message) = self.expired(open)?;
-                Some((id.clone(), code, message))
-            })
-            .collect();
-        for (id, code, message) in due {
-            self.end_process(&id);
-            self.fail(&id, code, message);
-        }
-    }
-
-    fn expired(&self, open: &Open) -> Option<(&'static str, String)> {
-        if open.due_ms.is_some_and(|due_ms| due_ms <= self.boot_ms) {
-            return Some(("deadline", "the task's deadline has passed".into()));
-        }
-        let task = &open.record.task;
-        // What a service does outside any task ends with the service; its calls are refused.
-        let agent = self.state.agent(&task.agent).filter(|_| !task.ambient)?;
-        let age_ms = open.age_ms(self.boot_ms);
-        let message = mainstay_core::budget::time_is_up(task, agent.budget.time_ms, age_ms)?;
-        Some(("budget", message))
     }
 
     pub(crate) fn after_end_frame(&mut self, id: &str) {
