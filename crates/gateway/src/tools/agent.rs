@@ -74,6 +74,12 @@ async fn wait(gateway: &Arc<Gateway>, call: &ToolCall, agent: &str, task: &str) 
         if !left.is_zero() {
             continue;
         }
+        if asks && call.caller.ambient {
+            // Nothing brings a service back to a call that it made outside any task.
+            return Made::error(&format!(
+                "agent {agent}'s task {task} waits for a person and goes on by itself afterwards"
+            ));
+        }
         if asks {
             return Made::Parked {
                 task: task.to_owned(),

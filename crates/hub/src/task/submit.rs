@@ -57,7 +57,10 @@ impl Hub {
         let child = id.clone();
         self.writer
             .run(move |tx| {
-                if tx.load(&child) {
+                // One whose content was erased can't be loaded and is there all the same.
+                let is_known =
+                    |tx: &Tx<'_>| matches!(tx.state.log.read().task(&child), Ok(Some(_)));
+                if tx.load(&child) || is_known(tx) {
                     Ok(child)
                 } else {
                     submitted(tx, &child, submit, Some(parent))

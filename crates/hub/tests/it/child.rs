@@ -2,6 +2,7 @@
 //! task that called it.
 
 use contract::shim::{Exit, Fact, ToShim};
+use hub::caller::Caller;
 use hub::step::{Effect, StepRun, StepTurn};
 use hub::view::TaskView;
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::home::{Home, WAIT, exited, finish, fleet, model, tool};
 /// A task in its first attempt, in the middle of a call to an agent, whose task runs too.
 struct Called {
     parent: String,
+    caller: Caller,
     run: StepRun,
     stream: hub::answer::AnswerStream,
     child: TaskView,
@@ -38,6 +40,7 @@ async fn called(home: &mut Home) -> Called {
     assert_eq!(id, child.id);
     Called {
         parent,
+        caller,
         run,
         stream,
         child,
@@ -75,6 +78,7 @@ async fn a_task_waits_with_the_agent_it_called_and_goes_on_when_that_has_ended()
         run,
         mut stream,
         child,
+        ..
     } = called(&mut home).await;
     let run = run.parked(child.id.clone()).await;
     let run = run.expect("one that works is waited for");
@@ -169,4 +173,34 @@ async fn when_a_task_fails_or_is_canceled_the_agents_it_called_stop() {
             .unwrap();
         assert_eq!(entry.author, if cancels { "owner" } else { "hub" });
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_agents_answer_was_erased_makes_no_second_task() {
+    let state = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(|agent| agent.concurrency = 2);
+    fleet.retention.payloads_seconds = Some(0);
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let Called {
+        caller, run, child, ..
+    } = called(&mut home).await;
+    home.ended(&child.id, 1, exited(0, "written"), false).await;
+    let until = std::time::Instant::now() + WAIT;
+    while !home.hub.task_get(&child.id).await.unwrap().input.is_null() {
+        assert!(std::time::Instant::now() < until, "nothing is erased");
+        // Longer than the hub waits between two looks at the rules.
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(61)).await;
+        tokio::time::resume();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // As the next attempt would, or another look of this one.
+    let again = home
+        .hub
+        .agent_tool_submit(&caller, run.id(), "helper", json!("child"))
+        .await
+        .unwrap();
+    assert_eq!((again.id, again.state.as_str()), (child.id, "completed"));
+    drop(run);
+    home.end().await;
 }
