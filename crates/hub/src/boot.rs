@@ -130,6 +130,7 @@ pub(crate) fn state(
         stopped,
         generation,
         fleets,
+        ahead_ms: None,
         low_space: false,
         low_space_checked: None,
         ends: false,

@@ -13,6 +13,7 @@ pub mod admin;
 pub mod answer;
 mod boot;
 pub mod caller;
+mod clock;
 mod dispatch;
 mod ending;
 pub mod error;

@@ -460,6 +460,7 @@ impl Tx<'_> {
 
     /// What time alone decides.
     pub(crate) fn tick(&mut self, now: tokio::time::Instant, settled: bool) {
+        self.note_jump();
         self.expire();
         self.wake(now);
         if !settled {

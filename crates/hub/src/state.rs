@@ -128,6 +128,8 @@ pub(crate) struct State {
     pub(crate) stopped: BTreeSet<String>,
     pub(crate) generation: Option<GenerationRef>,
     pub(crate) fleets: HashMap<u64, Arc<Fleet>>,
+    /// How far the wall clock was ahead of the one that doesn't jump, at the last look.
+    pub(crate) ahead_ms: Option<i64>,
     pub(crate) low_space: bool,
     pub(crate) low_space_checked: Option<Instant>,
     /// The writer's thread ends after this batch.

@@ -42,7 +42,7 @@ impl Fold for WorkspaceFold {
     }
 }
 
-/// Generations, prompts, stopped agents and hubs: a row holds what its newest entry says.
+/// Generations, prompts, stopped agents, hubs and jumps of the clock: a row holds what its newest entry says.
 struct SystemFold;
 
 impl Fold for SystemFold {
@@ -60,6 +60,7 @@ impl Fold for SystemFold {
         };
         Ok(match entry.kind.as_str() {
             "hub.started" => vec![row("hub", "incarnation")],
+            "clock.jumped" => vec![row("clock", "jumped")],
             "generation.applied" => vec![row("generation", "current")],
             "prompt.kept" => vec![row("prompt", &entry.subject)],
             "agent.stopped" => vec![row("stopped", &entry.subject)],

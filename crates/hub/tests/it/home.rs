@@ -1,6 +1,7 @@
 //! A home in the test's hands: it lists one instance, plays its shim, and can end the hub.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::fleet::{Agent, Fleet, Mask, OnDivergence, Runtime, TaskBudget};
@@ -10,6 +11,7 @@ use contract::frame::{self, Decoder};
 use contract::keeper::{Instance, InstanceKind, ToHub, ToKeeper};
 use contract::shim::{Attempt, Exit, Fact, FromShim, Running, ToShim};
 use hub::caller::Caller;
+use hub::ground::{Ground, Machine};
 use hub::home::{HomeEvent, HomeLink};
 use hub::step::{Effect, Request, Reserve, Settled, StepAsk, StepKind, StepRun, StepTurn};
 use hub::task::SubmitTask;
@@ -74,6 +76,16 @@ pub(crate) fn fleet(change: impl FnOnce(&mut Agent)) -> Fleet {
 impl Home {
     /// Starts a hub on the state, proposes the fleet as generation 1 and plays the shim.
     pub(crate) async fn start(state: &Path, fleet: &Fleet, running: Vec<Running>) -> Self {
+        Self::start_on(Arc::new(Machine), state, fleet, running).await
+    }
+
+    /// The same on another ground than the machine.
+    pub(crate) async fn start_on(
+        ground: Arc<dyn Ground>,
+        state: &Path,
+        fleet: &Fleet,
+        running: Vec<Running>,
+    ) -> Self {
         write_fleet(state, 1, fleet);
         let socket = state.join("helper-0.sock");
         let _ = std::fs::remove_file(&socket);
@@ -84,15 +96,14 @@ impl Home {
             events: events_rx,
             commands,
         };
-        let (hub, service) = Hub::start(Options {
+        let options = Options {
             home,
             pid: std::process::id(),
             state_key: [7; 32],
             state_dir: state.to_owned(),
             workspace: "default".into(),
-        })
-        .await
-        .unwrap();
+        };
+        let (hub, service) = Hub::start_on(ground, options).await.unwrap();
         let instance = Instance {
             name: "helper-0".into(),
             owner: "helper".into(),

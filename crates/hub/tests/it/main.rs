@@ -2,6 +2,7 @@
 //! The hub on a real log, with a home and a shim played by the test.
 
 mod child;
+mod clock;
 mod home;
 mod prompt;
 mod replay;
