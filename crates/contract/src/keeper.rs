@@ -69,7 +69,7 @@ pub enum ToKeeper {
     /// Generations that open tasks still pin (their code is kept and pushed to shims).
     #[serde(rename_all = "camelCase")]
     Pins { generations: Vec<u64> },
-    /// Agents an operator stopped: their instances are not run.
+    /// What an operator stopped and is not run: `AGENT`, or `AGENT/INSTANCE`.
     #[serde(rename_all = "camelCase")]
     Stopped { agents: Vec<String> },
     /// End and start this instance's processes (class `asked`).
@@ -113,6 +113,8 @@ pub enum ListenerPurpose {
     Facade,
     /// The command line's Unix socket.
     Control,
+    /// Monitors' own port, without a token.
+    Metrics,
     /// One instance's only way out.
     Gateway { instance: String },
 }

@@ -36,14 +36,17 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections of the command line at once.
 const CONTROL_CONNECTIONS: usize = 128;
+/// Connections of monitors to their own port at once.
+const METRICS_CONNECTIONS: usize = 64;
 
 /// Serves all listeners that the home hands to the hub until the hub stops and connections have
 /// ended, or have had [`DRAIN`]. May be called once for a hub.
 pub async fn serve(hub: Hub, options: Options) {
     let (stop_tx, stop) = Stop::new();
     let (mut network_rx, mut control_rx) = (hub.facade_listeners(), hub.control_listeners());
+    let mut metrics_rx = hub.metrics_listeners();
     let client_slots = slots(options.max_connections);
-    let control_slots = slots(CONTROL_CONNECTIONS);
+    let (control_slots, metrics_slots) = (slots(CONTROL_CONNECTIONS), slots(METRICS_CONNECTIONS));
     let door = Door {
         hub: hub.clone(),
         stop,
@@ -55,6 +58,13 @@ pub async fn serve(hub: Hub, options: Options) {
             Some(listener) = network_rx.recv() => {
                 if let Some((listener, tls)) = adopt_tcp(listener, &door) {
                     let guarded = Guarded { router: front.clone(), slots: client_slots.clone(), tls };
+                    tokio::spawn(guarded.accept(listener, door.stop.clone()));
+                }
+            }
+            Some(listener) = metrics_rx.recv() => {
+                if let Some((listener, tls)) = adopt_tcp(listener, &door) {
+                    let router = metrics_router(&door);
+                    let guarded = Guarded { router, slots: metrics_slots.clone(), tls };
                     tokio::spawn(guarded.accept(listener, door.stop.clone()));
                 }
             }
@@ -116,7 +126,19 @@ fn network_router(door: &Door) -> Router {
         .with_state(door.clone())
 }
 
-/// The same without a token: who calls is the kernel's word.
+/// Monitors' own port: metrics without a token, and nothing else.
+fn metrics_router(door: &Door) -> Router {
+    probe::metrics()
+        .fallback(async || Problem::no_such_path())
+        .method_not_allowed_fallback(async || Problem::method())
+        .layer(axum::middleware::from_fn_with_state(
+            door.clone(),
+            origin::check_on_loopback,
+        ))
+        .with_state(door.clone())
+}
+
+/// What clients may ask, without a token: who calls is the kernel's word.
 fn control_router(door: &Door) -> Router {
     rest::router()
         .merge(probe::metrics())

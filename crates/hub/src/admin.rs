@@ -11,11 +11,9 @@ use api::fleet::{Agent, ProviderKind, Runtime};
 use contract::keeper::{Document, InstanceKind, ToKeeper};
 use serde_json::{Value, json};
 
-use crate::action::Action;
 use crate::projection;
 use crate::shared::{lock, read};
 use crate::state::{InstanceState, State};
-use crate::tx::Tx;
 use crate::view::{
     self, AgentView, ApplyView, EntryView, HeadView, InstanceView, Page, PayloadView,
 };
@@ -64,7 +62,7 @@ impl Hub {
         Ok(Page { items, next: None })
     }
 
-    /// Runs a stopped agent again.
+    /// Runs a stopped agent or instance again.
     pub async fn agent_start(&self, target: &str) -> Result<(), HubError> {
         let target = target.to_owned();
         self.writer
@@ -72,7 +70,7 @@ impl Hub {
             .await?
     }
 
-    /// Stops an agent: its instances end, its tasks wait.
+    /// Stops an agent, or one instance: the processes end, the tasks wait or go to another instance.
     pub async fn agent_stop(&self, target: &str) -> Result<(), HubError> {
         let target = target.to_owned();
         self.writer
@@ -420,78 +418,4 @@ fn counted(state: &State) -> Vec<(String, &'static str, i64)> {
         .into_iter()
         .map(|((agent, word), count)| (agent, word, count))
         .collect()
-}
-
-impl Tx<'_> {
-    fn agent_of_target(&self, target: &str) -> Result<String, HubError> {
-        let name = target.split('/').next().unwrap_or(target);
-        if self.state.agent(name).is_some() {
-            return Ok(name.to_owned());
-        }
-        let known = self
-            .state
-            .instances
-            .get(name)
-            .map(|known| known.instance.owner.clone());
-        known.ok_or_else(|| {
-            HubError::new(
-                Code::NotFound,
-                format!("no agent or instance {name}{}", self.state.nearest(name)),
-            )
-        })
-    }
-
-    fn set_stopped(&mut self, target: &str, stop: bool) -> Result<(), HubError> {
-        let agent = self.agent_of_target(target)?;
-        if self.state.stopped.contains(&agent) == stop {
-            return Ok(());
-        }
-        let body = projection::encode(&agent);
-        let (kind, row) = if stop {
-            self.state.stopped.insert(agent.clone());
-            let row = store::StateRow {
-                kind: "stopped".into(),
-                key: agent.clone(),
-                body: body.clone(),
-            };
-            ("agent.stopped", store::Row::State(row))
-        } else {
-            self.state.stopped.remove(&agent);
-            let key = store::RowKey::State {
-                kind: "stopped".into(),
-                key: agent.clone(),
-            };
-            ("agent.started", store::Row::Delete(key))
-        };
-        self.system(kind, &agent, body, row);
-        let agents = self.state.stopped.iter().cloned().collect();
-        self.after(Action::Keeper(ToKeeper::Stopped { agents }));
-        self.dispatch();
-        Ok(())
-    }
-
-    fn restart_target(&mut self, target: &str) -> Result<(), HubError> {
-        let wanted = target.rsplit('/').next().unwrap_or(target);
-        let agent = self.agent_of_target(target)?;
-        let whole_agent = wanted == agent;
-        let names: Vec<String> = self
-            .state
-            .instances
-            .values()
-            .filter(|known| {
-                known.instance.owner == agent && (whole_agent || known.instance.name == wanted)
-            })
-            .map(|known| known.instance.name.clone())
-            .collect();
-        if names.is_empty() {
-            return Err(HubError::new(
-                Code::NotFound,
-                format!("no instance {wanted} of agent {agent} runs"),
-            ));
-        }
-        for instance in names {
-            self.after(Action::Keeper(ToKeeper::Restart { instance }));
-        }
-        Ok(())
-    }
 }

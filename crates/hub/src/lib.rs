@@ -42,6 +42,7 @@ mod shared;
 mod state;
 pub mod step;
 pub mod stream;
+mod target;
 pub mod task;
 mod time_up;
 mod tx;
@@ -82,6 +83,7 @@ pub(crate) struct Outlets {
     services: Mutex<Option<mpsc::Receiver<service::ServiceCall>>>,
     facade: Mutex<Option<mpsc::Receiver<std::net::TcpListener>>>,
     control: Mutex<Option<mpsc::Receiver<std::os::unix::net::UnixListener>>>,
+    metrics: Mutex<Option<mpsc::Receiver<std::net::TcpListener>>>,
 }
 
 /// A small pool of read connections.
@@ -172,6 +174,12 @@ impl Hub {
     #[must_use]
     pub fn control_listeners(&self) -> mpsc::Receiver<std::os::unix::net::UnixListener> {
         taken(&self.outlets.control)
+    }
+
+    /// Taken once: monitors' own port.
+    #[must_use]
+    pub fn metrics_listeners(&self) -> mpsc::Receiver<std::net::TcpListener> {
+        taken(&self.outlets.metrics)
     }
 
     /// Today's fleet.

@@ -56,6 +56,7 @@ struct Service {
     gateway: mpsc::Sender<(String, std::net::TcpListener)>,
     facade: mpsc::Sender<std::net::TcpListener>,
     control: mpsc::Sender<std::os::unix::net::UnixListener>,
+    metrics: mpsc::Sender<std::net::TcpListener>,
     links: HashMap<String, (Instance, AbortHandle)>,
     pid: u32,
 }
@@ -92,6 +93,7 @@ impl Hub {
         let (gateway, gateway_queue) = mpsc::channel(256);
         let (facade, facade_queue) = mpsc::channel(4);
         let (control, control_queue) = mpsc::channel(4);
+        let (metrics, metrics_queue) = mpsc::channel(4);
         let current = state
             .generation
             .as_ref()
@@ -137,6 +139,7 @@ impl Hub {
             services: Mutex::new(Some(service_queue)),
             facade: Mutex::new(Some(facade_queue)),
             control: Mutex::new(Some(control_queue)),
+            metrics: Mutex::new(Some(metrics_queue)),
         };
         let readers = Readers {
             idle: Mutex::default(),
@@ -156,6 +159,7 @@ impl Hub {
             gateway,
             facade,
             control,
+            metrics,
             links: HashMap::new(),
             pid,
         };
@@ -256,6 +260,9 @@ impl Service {
             }
             (ListenerPurpose::Facade, Listener::Tcp(listener)) => {
                 let _ = self.facade.send(listener).await;
+            }
+            (ListenerPurpose::Metrics, Listener::Tcp(listener)) => {
+                let _ = self.metrics.send(listener).await;
             }
             (ListenerPurpose::Control, Listener::Unix(listener)) => {
                 let _ = self.control.send(listener).await;

@@ -47,6 +47,7 @@ fn up(arguments: &[String]) -> ExitCode {
         state: PathBuf::from(state),
         manifests: arguments.iter().skip(2).map(PathBuf::from).collect(),
         listen,
+        metrics: None,
         program: program.clone(),
         hub: HubCommand {
             program,

@@ -23,8 +23,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The clients' TCP door.
-    pub(crate) fn facade(address: SocketAddr) -> io::Result<Self> {
+    /// A TCP door at an address of the owner's choosing: the clients', or the monitors'.
+    pub(crate) fn door(purpose: ListenerPurpose, address: SocketAddr) -> io::Result<Self> {
         let listener = match address.port() {
             // By number, or the port is lost with the first `shutdown`.
             0 => {
@@ -33,7 +33,7 @@ impl Listener {
             }
             _ => TcpListener::bind(address)?,
         };
-        Self::tcp(ListenerPurpose::Facade, listener)
+        Self::tcp(purpose, listener)
     }
 
     pub(crate) fn tcp(purpose: ListenerPurpose, listener: TcpListener) -> io::Result<Self> {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use api::Problems;
 use contract::Versions;
-use contract::keeper::{GenerationRef, ToHub, ToKeeper};
+use contract::keeper::{GenerationRef, ListenerPurpose, ToHub, ToKeeper};
 use sandbox::process::Reaped;
 use sandbox::signals::SignalFd;
 
@@ -47,6 +47,8 @@ pub struct Options {
     /// Files and directories; may be empty, then what was applied or ran before runs.
     pub manifests: Vec<PathBuf>,
     pub listen: SocketAddr,
+    /// Where metrics are read without a token, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Our own binary: runs as `PROGRAM runtime` for built-in agents.
     pub program: PathBuf,
     pub hub: HubCommand,
@@ -60,6 +62,8 @@ pub struct Options {
 pub struct Ready {
     pub state: PathBuf,
     pub address: String,
+    /// Monitors' own port, if there is one.
+    pub metrics: Option<String>,
     pub isolation: String,
 }
 
@@ -90,9 +94,12 @@ pub enum UpError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(
-        "cannot listen on {address}: something else does; stop it, or choose another address with --listen"
+        "cannot listen on {address}: something else does; stop it, or choose another address with {option}"
     )]
-    Busy { address: SocketAddr },
+    Busy {
+        address: SocketAddr,
+        option: &'static str,
+    },
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -125,6 +132,7 @@ struct Keeper {
     hub: Hub,
     facade: Listener,
     control: Listener,
+    metrics: Option<Listener>,
     refusing: bool,
     allocation: Allocation,
     running: BTreeMap<String, Running>,
@@ -185,11 +193,11 @@ impl Keeper {
         let wanted = desired.as_ref().map(|set| set.fleet.workspace.as_str());
         let workspace = state.choose_workspace(wanted)?;
         hub::wait_for_old(&state, OLD_HUB_PATIENCE)?;
-        let address = options.listen;
-        let facade = Listener::facade(address).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => UpError::Busy { address },
-            _ => UpError::Listen { address, source },
-        })?;
+        let facade = door(ListenerPurpose::Facade, options.listen, "--listen")?;
+        let metrics = options
+            .metrics
+            .map(|address| door(ListenerPurpose::Metrics, address, "--metrics"))
+            .transpose()?;
         let control = Listener::control(&state)?;
         let signals = SignalFd::new(&[SIGCHLD, SIGTERM, SIGINT])?;
         let reactor = Reactor::new()?;
@@ -210,6 +218,7 @@ impl Keeper {
             signals,
             facade,
             control,
+            metrics,
             refusing: false,
             running: BTreeMap::new(),
             spare: BTreeMap::new(),
@@ -568,6 +577,7 @@ impl Keeper {
             let ready = Ready {
                 state: self.state.root.clone(),
                 address: self.facade.address.clone(),
+                metrics: self.metrics.as_ref().map(|own| own.address.clone()),
                 isolation: instance::isolation(self.state.users.separate, self.landlock),
             };
             (self.options.on_ready)(&ready);
@@ -581,6 +591,7 @@ impl Keeper {
             .map(|running| &mut running.listener);
         [&mut self.facade, &mut self.control]
             .into_iter()
+            .chain(&mut self.metrics)
             .chain(gateways)
             .chain(self.spare.values_mut())
     }
@@ -674,6 +685,18 @@ impl Keeper {
             self.pursue_at = Some(Instant::now() + PURSUE_AGAIN);
         }
     }
+}
+
+/// A listener, or which option chooses another address.
+fn door(
+    purpose: ListenerPurpose,
+    address: SocketAddr,
+    option: &'static str,
+) -> Result<Listener, UpError> {
+    Listener::door(purpose, address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => UpError::Busy { address, option },
+        _ => UpError::Listen { address, source },
+    })
 }
 
 fn announcement(listener: &Listener) -> ToHub {

@@ -167,7 +167,7 @@ fn event(incoming: &mut Incoming, message: ToHub) -> Result<HomeEvent, LinkError
     let descriptor = incoming.descriptor("a listener")?;
     let listener = match purpose {
         ListenerPurpose::Control => Listener::Unix(UnixListener::from(descriptor)),
-        ListenerPurpose::Facade | ListenerPurpose::Gateway { .. } => {
+        ListenerPurpose::Facade | ListenerPurpose::Metrics | ListenerPurpose::Gateway { .. } => {
             Listener::Tcp(TcpListener::from(descriptor))
         }
     };

@@ -26,6 +26,9 @@ pub struct UpArgs {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7080")]
     listen: SocketAddr,
+    /// Where /metrics is read without a token, on a port of its own
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
 }
 
 pub fn up(place: &PlaceArgs, args: UpArgs) -> Outcome {
@@ -43,6 +46,7 @@ pub fn up(place: &PlaceArgs, args: UpArgs) -> Outcome {
         state,
         manifests: paths,
         listen: args.listen,
+        metrics: args.metrics,
         hub: HubCommand {
             program: program.clone(),
             arguments: vec!["hub".to_owned()],
@@ -133,6 +137,9 @@ fn announce(ready: &Ready) {
         ready.isolation,
         ready.state.display()
     );
+    if let Some(metrics) = &ready.metrics {
+        said.push_str(&format!("metrics: {}/metrics\n", base_url(metrics).0));
+    }
     if is_secure {
         let certificate = ready.state.join("system/tls/certificate.pem");
         said.push_str(&format!(

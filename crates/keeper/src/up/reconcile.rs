@@ -41,13 +41,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// The active generation's instances, less those of agents that an operator stopped.
+    /// The active generation's instances, less those that an operator stopped, alone or with their
+    /// agent.
     fn planned(&self) -> Vec<Planned> {
         let Some(active) = &self.active else {
             return Vec::new();
         };
         let mut planned = plan::instances(&active.fleet, &self.options.program);
-        planned.retain(|planned| !self.stopped.contains(&planned.owner));
+        planned.retain(|planned| {
+            let alone = format!("{}/{}", planned.owner, planned.name);
+            !self.stopped.contains(&planned.owner) && !self.stopped.contains(&alone)
+        });
         planned
     }
 
