@@ -401,6 +401,25 @@ fn a_call_that_was_held_is_none_until_it_is_let_go() {
 }
 
 #[test]
+fn a_call_parked_behind_an_agents_task_ends_there_and_is_another_when_it_goes_on() {
+    let task = "child".to_owned();
+    check(
+        &[
+            submitted(),
+            intended(1, StepKind::Tool, "ask-writer"),
+            Event::StepParked { n: 1, task },
+            Event::TaskResumed,
+            repeated(1, 2),
+            finished(1, None, false),
+        ],
+        &[
+            "execute_tool ask-writer < ? [1..2] !parked",
+            "execute_tool ask-writer < ? [4..5]",
+        ],
+    );
+}
+
+#[test]
 fn a_retried_task_is_told_below_its_first_telling() {
     check(
         &[
