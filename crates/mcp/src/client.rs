@@ -199,6 +199,17 @@ impl Client {
         }
     }
 
+    /// Does the server still take messages? Any answer will do.
+    pub async fn is_responsive(&self, timeout: Duration) -> bool {
+        let answer = self
+            .request("ping", json!({}), timeout, LIST_LIMIT_BYTES)
+            .await;
+        !matches!(
+            answer,
+            Err(CallError::TimedOut { .. } | CallError::NotSent(_))
+        )
+    }
+
     /// The connection is gone: open another.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Newline-delimited JSON-RPC over a byte stream, as stdio servers speak it.
 //!
-//! Two tasks own the two halves. The reader never buffers more than one bounded line: a server
-//! that floods is skipped over, a line that is too long costs the call it answers and no other.
+//! Two tasks own the two halves. The reader never buffers more than one bounded line: a line that
+//! is too long costs the call it answers and no other. A server that floods is read slowly, so
+//! that it waits at its own full pipe instead of costing a core.
 //! Ids start at a random number, because the server may still answer calls of an earlier hub.
 
 use std::collections::HashMap;
@@ -12,13 +13,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::client::CallError;
 use crate::message::{self, METHOD_NOT_FOUND, Message};
-use crate::splitter::{Line, MAX_LINE_BYTES, Splitter, answered_id};
+use crate::splitter::{ID_WITHIN_BYTES, Line, MAX_LINE_BYTES, Splitter, answered_id};
 
 /// Messages that wait to be written.
 const QUEUE: usize = 64;
+
+/// What a server may say beside its answers at once, and in each second after that. The longest
+/// line fits into the first.
+const NOISE_BYTES: usize = 64 * 1024 * 1024;
+const NOISE_BYTES_PER_SECOND: usize = 2 * 1024 * 1024;
 
 type Answer = Result<Value, CallError>;
 
@@ -42,11 +49,11 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, id: u64, answer: Answer) {
-        if let Some(waiting) = self.lock().remove(&id) {
-            // The caller may have given up.
-            let _ = waiting.answer_tx.send(answer);
-        }
+    /// Says whether somebody waited for it.
+    fn answer(&self, id: u64, answer: Answer) -> bool {
+        let waiting = self.lock().remove(&id);
+        // The caller may have given up.
+        waiting.is_some_and(|waiting| waiting.answer_tx.send(answer).is_ok())
     }
 
     fn close(&self, why: &str) {
@@ -218,11 +225,16 @@ async fn read_all(
     outgoing_tx: mpsc::Sender<Outgoing>,
 ) {
     let mut splitter = Splitter::default();
+    let mut pace = Pace::new(Instant::now());
     let mut chunk = vec![0; 64 * 1024];
     let mut bytes = early;
     loop {
+        let mut answered = false;
         for line in splitter.push(&bytes) {
-            take_line(&line, &shared, &outgoing_tx);
+            answered |= take_line(&line, &shared, &outgoing_tx);
+        }
+        if let Some(wait) = pace.wait(bytes.len(), answered, Instant::now()) {
+            tokio::time::sleep(wait).await;
         }
         match reader.read(&mut chunk).await {
             Ok(0) => return shared.close("the server ended the connection"),
@@ -232,26 +244,64 @@ async fn read_all(
     }
 }
 
-fn take_line(line: &Line, shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) {
-    match line {
-        Line::Whole(bytes) => take_message(bytes, shared, outgoing_tx),
-        Line::TooLong { start } => {
-            if let Some(id) = answered_id(start) {
-                let limit_bytes = shared
-                    .lock()
-                    .get(&id)
-                    .map_or(MAX_LINE_BYTES, |waiting| waiting.limit_bytes);
-                shared.answer(id, Err(CallError::TooLarge { limit_bytes }));
-            }
+/// How fast what answers nothing is read.
+struct Pace {
+    left_bytes: usize,
+    at: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            left_bytes: NOISE_BYTES,
+            at: now,
         }
+    }
+
+    /// How long to wait before more is read. An answer that was waited for makes up for what came before it.
+    fn wait(&mut self, bytes: usize, answered: bool, now: Instant) -> Option<Duration> {
+        if answered {
+            *self = Self::new(now);
+            return None;
+        }
+        let per_second = NOISE_BYTES_PER_SECOND as f64;
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * per_second;
+        self.at = now;
+        self.left_bytes = self
+            .left_bytes
+            .saturating_add(earned as usize)
+            .min(NOISE_BYTES);
+        if bytes <= self.left_bytes {
+            self.left_bytes -= bytes;
+            return None;
+        }
+        let missing = bytes - self.left_bytes;
+        self.left_bytes = 0;
+        // What is earned while waiting is what was missing.
+        let wait = Duration::from_secs_f64(missing as f64 / per_second);
+        self.at = now + wait;
+        Some(wait)
     }
 }
 
-fn take_message(bytes: &[u8], shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) {
-    // What a server prints beside the protocol is no message; many do.
+/// Says whether a call that was waited for was answered.
+fn take_line(line: &Line, shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) -> bool {
+    match line {
+        Line::Whole(bytes) => take_message(bytes, shared, outgoing_tx),
+        Line::TooLong { start } => answered_id(start).is_some_and(|id| {
+            let limit_bytes = shared
+                .lock()
+                .get(&id)
+                .map_or(MAX_LINE_BYTES, |waiting| waiting.limit_bytes);
+            shared.answer(id, Err(CallError::TooLarge { limit_bytes }))
+        }),
+    }
+}
+
+fn take_message(bytes: &[u8], shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoing>) -> bool {
     match message::read(bytes) {
         Ok(Message::Response { id, outcome }) => {
-            let Some(id) = id.as_u64() else { return };
+            let Some(id) = id.as_u64() else { return false };
             let limit_bytes = shared.lock().get(&id).map(|waiting| waiting.limit_bytes);
             let answer = match limit_bytes {
                 Some(limit_bytes) if bytes.len() > limit_bytes => {
@@ -259,7 +309,7 @@ fn take_message(bytes: &[u8], shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoi
                 }
                 _ => outcome.map_err(CallError::Rpc),
             };
-            shared.answer(id, answer);
+            return shared.answer(id, answer);
         }
         Ok(Message::Notification { method }) if method == "notifications/tools/list_changed" => {
             shared.tool_changes.fetch_add(1, Ordering::Relaxed);
@@ -272,14 +322,43 @@ fn take_message(bytes: &[u8], shared: &Shared, outgoing_tx: &mpsc::Sender<Outgoi
             // A server that asks faster than it reads gets no answer.
             let _ = outgoing_tx.try_send(Outgoing::of(&reply, None));
         }
-        Ok(Message::Notification { .. }) | Err(_) => {}
+        Ok(Message::Notification { .. }) => {}
+        Err(_) => return take_broken(bytes, shared),
     }
+    false
+}
+
+/// What a server prints beside the protocol is no message; many do. A line that begins as the
+/// answer to a call that waits is that answer all the same: there will be no other.
+fn take_broken(bytes: &[u8], shared: &Shared) -> bool {
+    let start = &bytes[..bytes.len().min(ID_WITHIN_BYTES)];
+    let begins = start.trim_ascii_start().starts_with(b"{");
+    let told = |word: &[u8]| start.windows(word.len()).any(|window| window == word);
+    let is_answer = begins && (told(b"\"result\"") || told(b"\"error\""));
+    let id = is_answer.then(|| answered_id(start)).flatten();
+    let unreadable = || Err(CallError::Unreadable("its line is no JSON".into()));
+    id.is_some_and(|id| shared.answer(id, unreadable()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_answers_nothing_is_read_at_a_bounded_rate_and_an_answer_makes_up_for_it() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.wait(NOISE_BYTES, false, start), None);
+        let second = Duration::from_secs(1);
+        let wait = pace.wait(NOISE_BYTES_PER_SECOND, false, start);
+        assert_eq!(wait, Some(second));
+        // Having waited, the next bytes wait as long again.
+        let wait = pace.wait(NOISE_BYTES_PER_SECOND, false, start + second);
+        assert_eq!(wait, Some(second));
+        assert_eq!(pace.wait(NOISE_BYTES, true, start + 2 * second), None);
+        assert_eq!(pace.wait(NOISE_BYTES, false, start + 2 * second), None);
+    }
 
     proptest! {
         #[test]

@@ -4,7 +4,7 @@
 /// The longest line that is read: the largest result that a manifest may allow, escaped.
 pub(crate) const MAX_LINE_BYTES: usize = 40 * 1024 * 1024;
 /// How much of an oversize line is searched for the id it answers.
-const ID_WITHIN_BYTES: usize = 256;
+pub(crate) const ID_WITHIN_BYTES: usize = 256;
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Line {

@@ -159,6 +159,42 @@ async fn a_result_above_its_limit_is_an_error_of_that_call_alone() {
     assert!(client.call_tool(&call("fine", SOON)).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_line_that_begins_as_an_answer_and_is_no_json_answers_its_call_at_once() {
+    let client = over(stdio_server(|message| {
+        match message["params"]["name"].as_str() {
+            Some("broken") => {
+                let id = &message["id"];
+                format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[\n")
+                    .into_bytes()
+            }
+            _ => reply(message, &json!({"content": []})),
+        }
+    }))
+    .await;
+    // Far longer than the test may take: waiting for it is what must not happen.
+    let broken = call("broken", Duration::from_secs(3600));
+    let answer = tokio::time::timeout(SOON, client.call_tool(&broken));
+    let answer = answer.await.unwrap();
+    assert!(
+        matches!(answer, Err(CallError::Unreadable(_))),
+        "{answer:?}"
+    );
+    assert!(client.call_tool(&call("fine", SOON)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_messages_any_more_is_told_from_a_slow_call() {
+    let client = over(stdio_server(|message| match message["method"].as_str() {
+        Some("ping") => reply(message, &json!({})),
+        _ => Vec::new(),
+    }))
+    .await;
+    assert!(client.is_responsive(SOON).await);
+    let client = over(stdio_server(|_| Vec::new())).await;
+    assert!(!client.is_responsive(Duration::from_millis(200)).await);
+}
+
 /// Serves one handler at `/mcp` on a free port.
 async fn http_server(answer: fn(&Value, &HeaderMap) -> Response) -> String {
     let app = Router::new()
