@@ -12,7 +12,7 @@ pub struct CredentialSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKey>,
     /// The name of an environment variable of `mainstay up`.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("format" = "mainstay-env"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
     /// A file that holds the secret; a relative path starts at the manifest's directory.

@@ -13,6 +13,9 @@ pub(crate) fn check(format: &str, text: &str, schema: &Value) -> Result<(), Stri
             "is no name: lower-case letters, digits and hyphens, at most 63, with a letter or digit at both ends".into(),
         ),
         "mainstay-key" if !is_key(text) => Err("is no key: letters, digits, dot, underscore and hyphen, at most 128".into()),
+        "mainstay-env" if !is_env(text) => Err(
+            "is no name of an environment variable (the secret itself doesn't belong in a manifest)".into(),
+        ),
         "mainstay-tool-name" if !is_tool_name(text) => {
             Err("is no tool name: letters, digits, underscore and hyphen, at most 64".into())
         }
@@ -31,6 +34,7 @@ pub(crate) fn pattern(format: &str) -> Option<&'static str> {
     match format {
         "mainstay-name" => Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
         "mainstay-key" => Some("^[A-Za-z0-9._-]{1,128}$"),
+        "mainstay-env" => Some("^[A-Za-z_][A-Za-z0-9_]*$"),
         "mainstay-tool-name" => Some("^[A-Za-z0-9_-]{1,64}$"),
         "mainstay-header" => Some("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"),
         "mainstay-url" => Some("^https?://[^\\s/?#@]+([/?][^\\s#]*)?$"),
@@ -55,12 +59,27 @@ fn is_key(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('.')
 }
 
+/// What a shell takes as the name of a variable.
+pub(crate) fn is_env(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// What every provider takes as the name of a function.
 pub(crate) fn is_tool_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+/// The name a model sees of an MCP server's tool: servers may use dots and slashes, models may not.
+pub fn model_name(prefix: &str, name: &str) -> String {
+    let name = name.chars().map(|c| {
+        let accepted = c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if accepted { c } else { '_' }
+    });
+    prefix.chars().chain(name).collect()
 }
 
 /// A token of RFC 9110 that doesn't frame or route the request.

@@ -26,6 +26,7 @@ mod tree;
 pub mod workspace;
 
 pub use fleet::Fleet;
+pub use format::model_name;
 pub use manifest::{Document, Kind, Object, parse};
 pub use problem::{Problem, Problems};
 pub use resolve::{Facts, GATEWAY_ENV, Resolved, STANDARD_ENV, resolve};

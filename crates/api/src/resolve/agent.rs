@@ -3,6 +3,7 @@
 use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, ServiceProtocol, TaskBudgetSpec};
 use crate::fleet::{Agent, Runtime, Source, TaskBudget, Volume};
+use crate::format::is_env;
 use crate::manifest::{Kind, Object, Spec};
 use crate::problem::quoted;
 use std::collections::BTreeMap;
@@ -134,8 +135,7 @@ impl Resolver<'_> {
     ) {
         for name in names {
             let field = format!("{field}.{name}");
-            let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if name.is_empty() || !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
+            if !is_env(name) {
                 self.problem(
                     object,
                     &field,

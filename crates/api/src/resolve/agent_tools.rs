@@ -5,7 +5,7 @@
 
 use super::{Resolver, listed};
 use crate::fleet::{AgentTool, Tool, ToolKind};
-use crate::format::is_tool_name;
+use crate::format::{is_tool_name, model_name};
 use crate::manifest::{Kind, Object};
 use crate::nearest::did_you_mean;
 use crate::problem::quoted;
@@ -47,7 +47,7 @@ impl Resolver<'_> {
                 format!("{prefix}{}", tool.name)
             };
             let names: Vec<String> = match (&tool.allow, is_server) {
-                (Some(allow), true) => allow.iter().map(|name| format!("{prefix}{name}")).collect(),
+                (Some(allow), true) => allow.iter().map(|name| model_name(&prefix, name)).collect(),
                 (None, true) => Vec::new(),
                 _ => vec![exposed.clone()],
             };
@@ -72,7 +72,7 @@ impl Resolver<'_> {
     ) {
         if !is_tool_name(&name) {
             let message = format!(
-                "the model would see {} of {}, which is {} characters long or holds others than letters, digits, _ and -",
+                "the model would see {} of {}, which is {} characters long; models take at most 64",
                 quoted(&name),
                 quoted(reference),
                 name.chars().count()
@@ -81,16 +81,15 @@ impl Resolver<'_> {
                 object,
                 field,
                 message,
-                "at most 64 characters; a shorter name of registry or tool helps",
+                "shorten the name of the registry or of the tool",
             );
         }
         if let Some(other) = seen_by.get(&name) {
-            let message = format!(
-                "{} and {} would both be {} to the model",
-                quoted(other),
-                quoted(reference),
-                quoted(&name)
-            );
+            let what = match other == reference {
+                true => format!("two tools that {} allows", quoted(reference)),
+                false => format!("{} and {}", quoted(other), quoted(reference)),
+            };
+            let message = format!("{what} would both be {} to the model", quoted(&name));
             self.problem(object, field, message);
         }
         seen_by.entry(name).or_insert_with(|| reference.to_owned());
@@ -115,12 +114,6 @@ impl Resolver<'_> {
         }
         if !self.objects.contains_key(&(Kind::ToolRegistry, registry)) {
             self.missing(object, field, Kind::ToolRegistry, registry);
-            return None;
-        }
-        if self
-            .broken
-            .contains(&(Kind::ToolRegistry, registry.to_owned()))
-        {
             return None;
         }
         if self

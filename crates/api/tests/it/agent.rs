@@ -433,7 +433,7 @@ spec:
 }
 
 #[test]
-fn a_name_the_model_sees_is_at_most_64_long() {
+fn a_name_the_model_sees_is_at_most_64_long_and_a_servers_dots_and_slashes_are_no_problem() {
     let set = r#"
 apiVersion: mainstay.dev/v1alpha1
 kind: ToolRegistry
@@ -447,7 +447,7 @@ kind: ToolRegistry
 metadata: {name: desk}
 spec:
   tools:
-    - {name: a, mcp: {url: http://x}, allow: ["a.b"]}
+    - {name: a, mcp: {url: http://x}, allow: ["a.b", "a/b", "c.d"]}
 ---
 apiVersion: mainstay.dev/v1alpha1
 kind: Agent
@@ -457,15 +457,14 @@ spec:
   tools: [rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt, desk/a]
 "#;
     assert_snapshot!(check(set), @r#"
-    fleet.yaml:20:11: the model would see `rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr__tttttttttttttttttttttttttttttttttttttttt` of `rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt`, which is 72 characters long or holds others than letters, digits, _ and -
+    fleet.yaml:20:11: the model would see `rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr__tttttttttttttttttttttttttttttttttttttttt` of `rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt`, which is 72 characters long; models take at most 64
       20 |   tools: [rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt, desk/a]
          |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      hint: at most 64 characters; a shorter name of registry or tool helps
+      hint: shorten the name of the registry or of the tool
 
-    fleet.yaml:20:84: the model would see `desk__a.b` of `desk/a`, which is 9 characters long or holds others than letters, digits, _ and -
+    fleet.yaml:20:84: two tools that `desk/a` allows would both be `desk__a_b` to the model
       20 |   tools: [rrrrrrrrrrrrrrrrrrrrrrrrrrrrrr/tttttttttttttttttttttttttttttttttttttttt, desk/a]
          |                                                                                    ^^^^^^
-      hint: at most 64 characters; a shorter name of registry or tool helps
     "#);
 }
 

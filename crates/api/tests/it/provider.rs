@@ -38,6 +38,11 @@ apiVersion: mainstay.dev/v1alpha1
 kind: Provider
 metadata: {name: other}
 spec: {type: openai, credential: {secretRef: {name: ../x, key: k}}}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Provider
+metadata: {name: pasted}
+spec: {type: openai, credential: {env: sk-proj-1}}
 "#;
     assert_snapshot!(check(set), @r#"
     fleet.yaml:4:20: `spec.credential` has env and file, but only one of them may be written
@@ -51,6 +56,10 @@ spec: {type: openai, credential: {secretRef: {name: ../x, key: k}}}
     fleet.yaml:14:53: `spec.credential.secretRef.name` is `../x`, which is no key: letters, digits, dot, underscore and hyphen, at most 128
       14 | spec: {type: openai, credential: {secretRef: {name: ../x, key: k}}}
          |                                                     ^^^^
+
+    fleet.yaml:19:40: `spec.credential.env` is `sk-proj-1`, which is no name of an environment variable (the secret itself doesn't belong in a manifest)
+      19 | spec: {type: openai, credential: {env: sk-proj-1}}
+         |                                        ^^^^^^^^^
     "#);
 }
 
