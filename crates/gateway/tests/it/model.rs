@@ -185,6 +185,27 @@ async fn equal_calls_in_parallel_are_as_many_steps() {
     home.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn equal_calls_that_overlap_with_the_end_of_others_are_steps_of_their_own() {
+    const ROUNDS: usize = 60;
+    const AT_ONCE: usize = 10;
+    let provider = Provider::start(|_| Reply::text("ok"));
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &with_openai(&provider.openai_url())).await;
+    let (task, attempts) = home.work("x").await;
+    let body = chat("same", false);
+    for _ in 0..ROUNDS {
+        let calls = (0..AT_ONCE).map(|_| async {
+            let sent = home.post(&attempts[0].token, "/v1/chat/completions", &body);
+            assert!(sent.await.bytes().await.is_ok());
+        });
+        futures_util::future::join_all(calls).await;
+    }
+    assert_eq!(provider.calls().len(), ROUNDS * AT_ONCE);
+    assert_eq!(home.done(&task, 1).await.steps as usize, ROUNDS * AT_ONCE);
+    home.end().await;
+}
+
 #[tokio::test]
 async fn who_may_not_call_is_told_in_the_dialect_it_speaks() {
     let provider = Provider::start(|_| Reply::text("ok"));

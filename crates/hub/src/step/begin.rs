@@ -151,7 +151,7 @@ pub(super) fn replay(
     }
     tx.shared.metrics.replayed(&caller.agent.name);
     let stream = StreamParts {
-        delivered: hub.on_delivered(caller, n),
+        delivered: hub.on_delivered(tx, caller, n),
         guard: tx.shared.live.register(&caller.task, caller.attempt, n),
         replayed,
     };
@@ -372,7 +372,7 @@ pub(super) fn open_stream(
         spool,
         n,
         replayed,
-        Some(hub.on_delivered(caller, n)),
+        Some(hub.on_delivered(tx, caller, n)),
         Some(guard),
     )
 }
@@ -396,8 +396,16 @@ pub(super) fn recorded(
 }
 
 impl Hub {
-    pub(super) fn on_delivered(&self, caller: &Caller, n: u32) -> Delivered {
+    /// The connection counts as waiting until the mark is there, not until it was asked for: an
+    /// equal call that the writer sees in between would be taken for a re-ask.
+    pub(super) fn on_delivered(&self, tx: &Tx<'_>, caller: &Caller, n: u32) -> Delivered {
         let (writer, task, attempt) = (self.writer.clone(), caller.task.clone(), caller.attempt);
-        Box::new(move || writer.post(move |tx| deliver(tx, &task, attempt, n)))
+        let guard = tx.shared.live.register(&task, attempt, n);
+        Box::new(move || {
+            writer.post(move |tx| {
+                deliver(tx, &task, attempt, n);
+                drop(guard);
+            });
+        })
     }
 }
