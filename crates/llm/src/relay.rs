@@ -239,7 +239,9 @@ impl Relay {
             || events.iter().any(|event| matches!(event, Event::Usage(_)));
         if let (false, Some(Event::End)) = (has_usage, events.last()) {
             let mut answer = self.answer.clone();
-            events.iter().for_each(|event| answer.apply(event));
+            for event in &events {
+                answer.apply(event);
+            }
             let usage = estimate::usage(self.estimated_input_tokens, &answer);
             events.insert(events.len() - 1, Event::Usage(usage));
         }
@@ -324,7 +326,7 @@ impl Relay {
 
     fn finish_body(&mut self) -> Result<Vec<Piece>, UpstreamError> {
         let body: Value = serde_json::from_slice(&self.body)
-            .map_err(|error| UpstreamError::Unreadable(format!("not JSON: {error}")))?;
+            .map_err(|error| UpstreamError::Unreadable(no_json(&self.body, &error)))?;
         if let Some(error) = reported(self.provider, 200, &body) {
             return Err(UpstreamError::Reported(error));
         }
@@ -414,6 +416,14 @@ impl Reader {
     fn foreign_call_done(&self) -> bool {
         matches!(self, Reader::Responses(reader) if reader.foreign_call_done)
     }
+}
+
+/// Why a body can't be read as JSON.
+fn no_json(body: &[u8], error: &serde_json::Error) -> String {
+    if body.trim_ascii_start().starts_with(b"<") {
+        return crate::sse::PAGE.to_owned();
+    }
+    format!("not JSON: {error}")
 }
 
 /// Writes an agent's stream.

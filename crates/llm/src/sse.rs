@@ -6,6 +6,9 @@ use crate::error::UpstreamError;
 /// The largest event that is accepted: a whole answer may come in one.
 pub(crate) const EVENT_LIMIT_BYTES: usize = 32 * 1024 * 1024;
 
+/// Said of HTML. An address that isn't the interface's own is the commonest reason.
+pub(crate) const PAGE: &str = "a page (HTML) came; look at baseUrl";
+
 /// One event, or a stretch of comments and blank lines without data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SseEvent {
@@ -75,8 +78,9 @@ impl SseDecoder {
         let body = self.raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.raw);
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             None => Ok(()),
-            Some(b'<' | b'{' | b'[') => Err(UpstreamError::Unreadable(
-                "an event stream was expected, another kind of document came".to_owned(),
+            Some(b'<') => Err(UpstreamError::Unreadable(PAGE.to_owned())),
+            Some(b'{' | b'[') => Err(UpstreamError::Unreadable(
+                "a JSON document came where an event stream was asked for".to_owned(),
             )),
             Some(_) => {
                 self.seen_first = true;

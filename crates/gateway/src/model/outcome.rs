@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use api::fleet::ModelRef;
+use api::fleet::{ModelRef, Provider};
 use llm::{ErrorKind, UpstreamError};
 
 use super::settle;
@@ -70,6 +70,24 @@ impl Failed {
             usage: None,
             model: None,
         }
+    }
+
+    pub(super) fn timed_out(provider: &Provider) -> Self {
+        let time_out = Duration::from_millis(provider.limits.timeout_ms);
+        let message = format!(
+            "provider {} did not finish within {} s",
+            provider.name,
+            time_out.as_secs_f32()
+        );
+        Self::of(Reason::TimedOut, 504, message)
+    }
+
+    /// The same with the provider's name: an agent may have several, and `llm` knows none of them.
+    pub(super) fn said_of(mut self, provider: &str) -> Self {
+        if let Some(rest) = self.message.strip_prefix("the provider") {
+            self.message = format!("provider {provider}{rest}");
+        }
+        self
     }
 
     pub(super) fn nobody() -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::fleet::Provider;
 use llm::{Dialect, Relay, UpstreamError};
 use reqwest::header::RETRY_AFTER;
+use tokio::time::Instant;
 
 use super::feed::Sink;
 use super::feed_of;
@@ -63,42 +64,67 @@ fn broke(provider: &Provider, error: &reqwest::Error) -> Failed {
     )
 }
 
-pub(super) async fn relay_answer<S: Sink>(
-    mut response: reqwest::Response,
-    mut relay: Relay,
-    streamed: bool,
-    sink: &mut S,
-) -> Result<Answered, Failed> {
-    let mut feed = feed_of(sink, streamed);
-    let mut patience = IDLE;
-    let mut came = false;
-    loop {
-        let chunk = match tokio::time::timeout(patience, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            // Ended, broken off or silent: whether the answer is whole is for the relay to say.
-            Ok(Ok(None) | Err(_)) | Err(_) => break,
-        };
-        came = true;
-        let pieces = relay
-            .push(&chunk)
-            .map_err(|error| partial(&relay, &error))?;
-        feed.take(pieces).map_err(too_large)?;
-        if streamed && may_be_the_last(&chunk) && relay.outcome().stop.is_some() {
-            patience = TAIL;
+/// An answer on its way in.
+pub(super) struct Reading {
+    pub(super) response: reqwest::Response,
+    pub(super) relay: Relay,
+    pub(super) streamed: bool,
+    /// When the provider's time is up.
+    pub(super) deadline: Instant,
+}
+
+impl Reading {
+    pub(super) async fn relay<S: Sink>(
+        mut self,
+        provider: &Provider,
+        sink: &mut S,
+    ) -> Result<Answered, Failed> {
+        let mut feed = feed_of(sink, self.streamed);
+        let mut patience = IDLE;
+        let mut came = false;
+        loop {
+            let until = self.deadline.min(Instant::now() + patience);
+            let chunk = match tokio::time::timeout_at(until, self.response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Err(_) if until == self.deadline => return Err(self.timed_out(provider)),
+                // Ended, broken off or silent: whether the answer is whole is for the relay to say.
+                Ok(Ok(None) | Err(_)) | Err(_) => break,
+            };
+            came = true;
+            let pieces = self
+                .relay
+                .push(&chunk)
+                .map_err(|error| self.partial(&error))?;
+            feed.take(pieces).map_err(too_large)?;
+            if self.streamed && may_be_the_last(&chunk) && self.relay.outcome().stop.is_some() {
+                patience = TAIL;
+            }
         }
+        if !came {
+            let message = "the provider's answer is empty";
+            return Err(Failed::of(Reason::Unreadable, 502, message));
+        }
+        let pieces = self.relay.finish().map_err(|error| self.partial(&error))?;
+        feed.take(pieces)
+            .and_then(|()| feed.complete())
+            .map_err(too_large)?;
+        Ok(Answered::of(&self.relay.outcome()))
     }
-    if !came {
-        return Err(Failed::of(
-            Reason::Unreadable,
-            502,
-            "the provider's answer is empty",
-        ));
+
+    fn partial(&self, error: &UpstreamError) -> Failed {
+        self.paid(Failed::upstream(error))
     }
-    let pieces = relay.finish().map_err(|error| partial(&relay, &error))?;
-    feed.take(pieces)
-        .and_then(|()| feed.complete())
-        .map_err(too_large)?;
-    Ok(Answered::of(&relay.outcome()))
+
+    fn timed_out(&self, provider: &Provider) -> Failed {
+        self.paid(Failed::timed_out(provider))
+    }
+
+    /// What came of a broken answer is paid for.
+    fn paid(&self, failed: Failed) -> Failed {
+        let usage = self.relay.outcome().usage;
+        let usage = (usage.output_tokens > 0).then(|| Box::new(usage));
+        Failed { usage, ..failed }
+    }
 }
 
 /// A cheap look before the costly one.
@@ -106,16 +132,6 @@ fn may_be_the_last(chunk: &[u8]) -> bool {
     let tail = &chunk[chunk.len().saturating_sub(4096)..];
     let has = |word: &[u8]| tail.windows(word.len()).any(|window| window == word);
     has(b"[DONE]") || has(b"message_stop") || has(b"response.completed")
-}
-
-/// What came of a broken answer is paid for.
-fn partial(relay: &Relay, error: &UpstreamError) -> Failed {
-    let usage = relay.outcome().usage;
-    let usage = (usage.output_tokens > 0).then(|| Box::new(usage));
-    Failed {
-        usage,
-        ..Failed::upstream(error)
-    }
 }
 
 pub(super) fn too_large(error: hub::answer::TooLarge) -> Failed {

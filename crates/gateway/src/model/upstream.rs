@@ -12,11 +12,12 @@ use api::fleet::{Credential, Provider, ProviderKind};
 use llm::{Dialect, Relay, RelayOptions};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::feed::Sink;
 use super::limits::Gauges;
 use super::outcome::{Answered, Failed, Reason};
-use super::reading::{read_whole, relay_answer, send, too_large};
+use super::reading::{Reading, read_whole, send, too_large};
 use super::{Candidate, ModelCall, feed_of};
 use crate::call::ModelWire;
 use crate::{clock, script};
@@ -58,11 +59,11 @@ impl Upstreams {
         attempt: u32,
         sink: &mut S,
     ) -> Result<Answered, Failed> {
+        let provider = &candidate.provider;
         let named = |failed: Failed| Failed {
             model: Some(Box::new(candidate.model.clone())),
-            ..failed
+            ..failed.said_of(&provider.name)
         };
-        let provider = &candidate.provider;
         let Some(slot) = self
             .gauges
             .enter(provider, call.estimated_input_tokens)
@@ -74,16 +75,10 @@ impl Upstreams {
             );
             return Err(named(Failed::of(Reason::NoRoom, 429, message)));
         };
-        let time_out = Duration::from_millis(provider.limits.timeout_ms);
-        let made = tokio::time::timeout(time_out, self.make(call, candidate, attempt, sink)).await;
-        let answered = made.unwrap_or_else(|_| {
-            let message = format!(
-                "provider {} did not finish within {} s",
-                provider.name,
-                time_out.as_secs_f32()
-            );
-            Err(Failed::of(Reason::TimedOut, 504, message))
-        });
+        let deadline = Instant::now() + Duration::from_millis(provider.limits.timeout_ms);
+        let making = self.make(call, candidate, attempt, deadline, sink);
+        let made = tokio::time::timeout_at(deadline, making).await;
+        let answered = made.unwrap_or_else(|_| Err(Failed::timed_out(provider)));
         if let Ok(answered) = &answered {
             slot.used(answered.usage.total_tokens());
         }
@@ -95,6 +90,7 @@ impl Upstreams {
         call: &ModelCall,
         candidate: &Candidate,
         attempt: u32,
+        deadline: Instant,
         sink: &mut S,
     ) -> Result<Answered, Failed> {
         match (&call.request, candidate.provider.kind) {
@@ -102,7 +98,10 @@ impl Upstreams {
                 let transcript = self.transcripts.of(&candidate.provider)?;
                 script::play(&transcript, call, request, candidate, attempt, sink).await
             }
-            (Some(request), _) => self.converse(call, request, candidate, sink).await,
+            (Some(request), _) => {
+                self.converse(call, request, candidate, deadline, sink)
+                    .await
+            }
             (None, _) => self.embed(call, candidate, sink).await,
         }
     }
@@ -112,6 +111,7 @@ impl Upstreams {
         call: &ModelCall,
         request: &llm::Request,
         candidate: &Candidate,
+        deadline: Instant,
         sink: &mut S,
     ) -> Result<Answered, Failed> {
         let provider = &candidate.provider;
@@ -141,7 +141,13 @@ impl Upstreams {
             &candidate.model.model,
             options,
         );
-        relay_answer(response, relay, request.stream, sink).await
+        let reading = Reading {
+            response,
+            relay,
+            streamed: request.stream,
+            deadline,
+        };
+        reading.relay(provider, sink).await
     }
 
     fn is_chat_only(&self, provider: &Provider) -> bool {

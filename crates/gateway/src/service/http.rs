@@ -27,17 +27,28 @@ pub(super) async fn deliver(client: &reqwest::Client, call: &ServiceCall) -> End
         Err(why) => return Ended::Lost(why),
     };
     if status.is_success() {
-        let content_type = if is_json {
-            "application/json"
-        } else {
-            "text/plain"
-        };
+        return output(is_json, body);
+    }
+    refused(status, &body)
+}
+
+/// What says that it is JSON must be JSON: clients would get a text where they expect an object.
+fn output(is_json: bool, body: Vec<u8>) -> Ended {
+    if !is_json {
         return Ended::Done {
-            content_type,
+            content_type: "text/plain",
             output: body,
         };
     }
-    refused(status, &body)
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&body) {
+        Ok(_) => Ended::Done {
+            content_type: "application/json",
+            output: body,
+        },
+        Err(error) => Ended::Lost(format!(
+            "the service's answer says Content-Type: application/json, but it is no JSON: {error}"
+        )),
+    }
 }
 
 /// A 4xx with words is the service's own judgement; but for those that speak of the moment.
@@ -96,6 +107,18 @@ pub(super) fn lost(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_calls_itself_json_is_json_or_no_answer() {
+        let done = |content_type, text: &str| Ended::Done {
+            content_type,
+            output: text.into(),
+        };
+        assert_eq!(output(true, b"[1]".into()), done("application/json", "[1]"));
+        assert_eq!(output(false, b"[1".into()), done("text/plain", "[1"));
+        assert!(matches!(output(true, b"[1".into()), Ended::Lost(_)));
+        assert!(matches!(output(true, Vec::new()), Ended::Lost(_)));
+    }
 
     #[test]
     fn only_a_judgement_of_the_service_is_final() {

@@ -2,7 +2,7 @@
 //! session's earlier turns are its messages; the text is passed on as it comes.
 
 use hub::service::ServiceCall;
-use llm::{Dialect, Relay, RelayOptions};
+use llm::{Dialect, Relay, RelayOptions, UpstreamError};
 use serde_json::{Value, json};
 
 use super::{Ended, http};
@@ -61,25 +61,28 @@ async fn relay(
         };
         match pieces {
             Ok(pieces) => say(call, &pieces),
-            Err(error) => {
-                return Ended::Lost(format!(
-                    "the service's answer is no chat completion: {error}"
-                ));
-            }
+            Err(error) => return Ended::Lost(no_completion(&error)),
         }
     }
     match relay.finish() {
         Ok(pieces) => say(call, &pieces),
-        Err(error) => {
-            return Ended::Lost(format!(
-                "the service's answer is no chat completion: {error}"
-            ));
-        }
+        Err(error) => return Ended::Lost(no_completion(&error)),
     }
     Ended::Done {
         content_type: "text/plain",
         output: relay.outcome().text.into_bytes(),
     }
+}
+
+/// `llm` speaks of providers; here the other side is the agent.
+fn no_completion(error: &UpstreamError) -> String {
+    let why = match error {
+        UpstreamError::Unreadable(why) => why.replace("; look at baseUrl", ""),
+        UpstreamError::Incomplete => "it ended before its [DONE]".to_owned(),
+        UpstreamError::TooLarge { limit_bytes } => format!("it is larger than {limit_bytes} bytes"),
+        UpstreamError::Reported(error) => format!("it reports: {}", error.message),
+    };
+    format!("the service's answer is no chat completion: {why}")
 }
 
 fn say(call: &ServiceCall, pieces: &[llm::Piece]) {
@@ -129,6 +132,22 @@ fn text(content: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_never_called_a_provider() {
+        let errors = [
+            UpstreamError::Unreadable("a page (HTML) came; look at baseUrl".into()),
+            UpstreamError::Incomplete,
+            UpstreamError::TooLarge { limit_bytes: 9 },
+        ];
+        for error in errors {
+            let told = no_completion(&error);
+            assert!(
+                !told.contains("provider") && !told.contains("baseUrl"),
+                "{told}"
+            );
+        }
+    }
 
     #[test]
     fn a_sessions_turns_become_messages() {
