@@ -60,13 +60,32 @@ fn place(method: &Method, path: &str) -> Place {
         ("POST", ["embeddings"]) => Place::Model(ModelWire::Embeddings),
         ("POST", ["messages", "count_tokens"]) => Place::CountTokens,
         ("GET", ["models"]) => Place::Models,
-        ("GET", ["models", id @ ..]) => Place::Model1(id.join("/")),
+        ("GET", ["models", id @ ..]) => Place::Model1(decoded(&id.join("/"))),
         (_, ["mcp"]) => Place::Mcp,
         ("POST", ["step"]) => Place::StepResult,
-        ("POST", ["step", name]) => Place::Step((*name).to_owned()),
+        ("POST", ["step", name]) => Place::Step(decoded(name)),
         ("GET", ["attach"]) => Place::Attach,
         _ => Place::Nowhere,
     }
+}
+
+/// A name as it was before a client put it into a path: SDKs encode the slash of provider/model.
+fn decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped = (*byte == b'%').then(|| after.get(..2)).flatten();
+        let escaped = escaped
+            .and_then(|pair| std::str::from_utf8(pair).ok())
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        bytes.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Answers one request.
@@ -163,6 +182,14 @@ mod tests {
         assert_eq!(
             place(&Method::GET, "/v1/models/openai/a/b"),
             Place::Model1("openai/a/b".into())
+        );
+        assert_eq!(
+            place(&Method::GET, "/v1/models/openai%2Fa%20b%zz%"),
+            Place::Model1("openai/a b%zz%".into())
+        );
+        assert_eq!(
+            place(&Method::POST, "/step/read%20file"),
+            Place::Step("read file".into())
         );
         assert_eq!(place(&Method::DELETE, "/mcp"), Place::Mcp);
         assert_eq!(place(&Method::POST, "/step/run"), Place::Step("run".into()));

@@ -102,12 +102,7 @@ async fn expose(
         .mcp_servers
         .tools(&gateway.hub, &todays(caller, tool))
         .await
-        .map_err(|error| {
-            HubError::new(
-                Code::Upstream,
-                format!("the tools of {} can't be listed: {error}", entry.tool),
-            )
-        })?;
+        .map_err(|error| unlisted(&entry.tool, tool, &error))?;
     // A tool without a name can't be called, and providers refuse a request that lists one.
     let allowed = tools.iter().filter(|served| {
         !served.name.is_empty()
@@ -119,6 +114,20 @@ async fn expose(
     Ok(allowed
         .map(|served| of_server(entry, tool, served))
         .collect())
+}
+
+fn unlisted(name: &str, tool: &Tool, error: &mcp::CallError) -> Refusal {
+    let hint = match tool.kind {
+        ToolKind::McpStdio { .. } => {
+            let instance = format!("{}-{}", tool.registry, tool.name);
+            format!("; what it wrote: mainstay logs {instance}")
+        }
+        _ => String::new(),
+    };
+    HubError::new(
+        Code::Upstream,
+        format!("the tools of {name} can't be listed: {error}{hint}"),
+    )
 }
 
 fn one(entry: &AgentTool, tool: &Tool) -> Exposed {
@@ -161,19 +170,9 @@ fn of_server(entry: &AgentTool, tool: &Tool, served: &mcp::Tool) -> Exposed {
 
 /// A name that every model accepts.
 fn model_name(prefix: &str, name: &str) -> String {
-    let accepted = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') {
-            c
-        } else {
-            '_'
-        }
-    };
-    prefix
-        .chars()
-        .chain(name.chars())
-        .map(accepted)
-        .take(MAX_NAME)
-        .collect()
+    let mut name = api::model_name(prefix, name);
+    name.truncate(MAX_NAME);
+    name
 }
 
 /// Takes an argument that Mainstay fills in out of the schema.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const LIST_FRESH: Duration = Duration::from_secs(60);
 /// A server that is just being started is waited for.
 const STARTING: Duration = Duration::from_secs(15);
 const STARTING_LOOK: Duration = Duration::from_millis(100);
+/// A server that left a call unanswered is asked whether it is there, and has so long to say so.
+const STILL_THERE: Duration = Duration::from_secs(20);
 /// Where a keyed call of a server without an argument for it carries the step's id.
 const STEP_META: &str = "mainstay.dev/step";
 
@@ -43,6 +46,8 @@ struct Listed {
 struct Server {
     client: AsyncMutex<Option<Arc<Client>>>,
     listed: Mutex<Option<Listed>>,
+    /// Somebody is asking whether it is there.
+    doubted: AtomicBool,
 }
 
 /// All servers, by their place in the fleet and their address.
@@ -117,7 +122,13 @@ impl McpServers {
             .client(hub, tool, &server)
             .await
             .map_err(|error| CallError::NotSent(error.to_string()))?;
-        client.call_tool(call).await
+        let answer = client.call_tool(call).await;
+        let is_ours = matches!(tool.kind, ToolKind::McpStdio { .. });
+        if is_ours && matches!(answer, Err(CallError::TimedOut { .. })) {
+            let instance = format!("{}-{}-0", tool.registry, tool.name);
+            tokio::spawn(restart_if_stuck(hub.clone(), instance, server, client));
+        }
+        answer
     }
 
     /// The open client, or a new one. One caller opens, the others wait for it.
@@ -178,6 +189,25 @@ impl McpServers {
             .or_default()
             .clone()
     }
+}
+
+/// A slow call is the tool's matter. A server that answers no ping either would keep every later
+/// call waiting, whosever it is: it is started anew.
+async fn restart_if_stuck(hub: Hub, instance: String, server: Arc<Server>, client: Arc<Client>) {
+    if server.doubted.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    if !client.is_closed() && !client.is_responsive(STILL_THERE).await && !client.is_closed() {
+        let seconds = STILL_THERE.as_secs();
+        tracing::warn!(
+            instance,
+            "a tool server left a call unanswered and answers no ping within {seconds} s: it is started anew"
+        );
+        if let Err(error) = hub.agent_restart(&instance).await {
+            tracing::warn!(%error, instance, "failed to restart a tool server");
+        }
+    }
+    server.doubted.store(false, Ordering::SeqCst);
 }
 
 impl Server {

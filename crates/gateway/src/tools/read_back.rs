@@ -130,13 +130,63 @@ fn is_found(expression: &str, status: u16, body: &Value) -> Result<bool, String>
     }
 }
 
-/// Is this a CEL expression? The error says what is wrong with it.
+/// Is this a CEL expression over `status` and `body`? The error says what is wrong with it.
 pub fn check_expression(expression: &str) -> Result<(), String> {
     // The parser has panicked on odd input before; here that is the expression's fault.
-    let compiled = std::panic::catch_unwind(|| Program::compile(expression).map(|_| ()));
-    match compiled {
-        Ok(compiled) => compiled.map_err(|error| mcp::message::bounded(&error.to_string(), 300)),
-        Err(_) => Err("it can't be parsed".into()),
+    let compiled = std::panic::catch_unwind(|| Program::compile(expression));
+    let program = match compiled {
+        Ok(compiled) => compiled.map_err(|error| fault(&error.to_string()))?,
+        Err(_) => return Err("it can't be parsed".into()),
+    };
+    let references = program.references();
+    let unknown = references
+        .variables()
+        .into_iter()
+        .find(|name| !KNOWN.contains(name) && !is_bound(expression, name));
+    match unknown {
+        Some(name) => Err(format!("there is no {name} in it, only status and body")),
+        None => Ok(()),
+    }
+}
+
+/// What an expression may name: its two variables, and CEL's types.
+const KNOWN: [&str; 14] = [
+    "status",
+    "body",
+    "bool",
+    "bytes",
+    "double",
+    "duration",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
+];
+
+/// Does a macro such as `exists(item, …)` give the name its meaning?
+fn is_bound(expression: &str, name: &str) -> bool {
+    expression.match_indices('(').any(|(at, _)| {
+        let inner = expression[at + 1..].trim_start();
+        inner
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.trim_start().starts_with(','))
+    })
+}
+
+/// The parser's first complaint, without the drawing below it.
+fn fault(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("ERROR: <input>:1:").unwrap_or(line);
+    let line = line.split(" expecting {").next().unwrap_or(line);
+    match line.split_once(": ") {
+        Some((column, rest)) if column.parse::<u32>().is_ok() => {
+            mcp::message::bounded(&format!("at character {column}, {rest}"), 300)
+        }
+        _ => mcp::message::bounded(line, 300),
     }
 }
 
@@ -162,6 +212,27 @@ mod tests {
         assert!(is_found("body.missing > 1", 200, &json!({})).is_err());
         assert!(is_found("size(body)", 200, &json!([])).is_err());
         assert!(check_expression("size(body.items) >").is_err());
-        assert!(check_expression("size(body.items) > 0").is_ok());
+        for expression in [
+            "size(body.items) > 0",
+            "body.items.exists(item, item.ref == 's-2') && type(status) == int",
+            "has(body.id) || body.map( x , x.y).all(z, z > 1)",
+        ] {
+            assert_eq!(check_expression(expression), Ok(()), "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_expression_that_could_never_be_evaluated_is_refused_when_it_is_written() {
+        let refused = |expression| check_expression(expression).unwrap_err();
+        assert_eq!(
+            refused("size(bdy.items) > 0"),
+            "there is no bdy in it, only status and body"
+        );
+        let told = refused("size(body.items >");
+        assert!(told.starts_with("at character "), "{told}");
+        assert!(
+            !told.contains("IDENTIFIER") && !told.contains('|'),
+            "{told}"
+        );
     }
 }
