@@ -10,6 +10,7 @@
 
 mod action;
 pub mod admin;
+mod ambient;
 pub mod answer;
 mod boot;
 pub mod caller;
@@ -19,6 +20,7 @@ mod ending;
 pub mod error;
 mod fact;
 pub mod ground;
+mod hello;
 pub mod home;
 mod input;
 pub mod keys;
