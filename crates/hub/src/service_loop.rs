@@ -469,6 +469,8 @@ impl Tx<'_> {
     pub(crate) fn tick(&mut self, now: tokio::time::Instant, settled: bool) {
         self.note_jump();
         self.expire();
+        // Those of a task that asks for nothing more for a while would die with the hub.
+        self.flush_all_marks();
         self.wake(now);
         if !settled {
             return;

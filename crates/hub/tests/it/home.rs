@@ -247,7 +247,7 @@ impl Home {
 }
 
 /// Writes a generation as the keeper does.
-fn write_fleet(state: &Path, number: u64, fleet: &Fleet) {
+pub(crate) fn write_fleet(state: &Path, number: u64, fleet: &Fleet) {
     let dir = state.join(format!("generations/{number:03}"));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("fleet.json"), serde_json::to_vec(fleet).unwrap()).unwrap();

@@ -8,5 +8,7 @@ mod prompt;
 mod replay;
 mod restart;
 mod retention;
+mod rig;
 mod simulation;
+mod sweep;
 mod task;

@@ -1,7 +1,8 @@
-//! A shim as the real one behaves: it outlives hubs, starts the next attempt by itself, keeps
-//! facts until they are acknowledged, and ends trees when told to, not at once.
+//! A shim as the real one behaves: it outlives hubs, starts the next attempt by itself after the
+//! pause that `core::restart` says, keeps facts until they are acknowledged, and ends trees when
+//! told to, not at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,15 @@ use contract::Versions;
 use contract::frame::{self, Decoder};
 use contract::keeper::{Instance, InstanceKind};
 use contract::shim::{Attempt, Exit, Fact, FromShim, Running, ToShim};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{UnixListener, UnixStream};
+use mainstay_core::restart::{self, Backoff, Evidence, Kind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::agent::{self, Exits};
-use super::world::{Random, World};
-use crate::home::{exited, killed};
+use super::agent;
+use super::ground::Outside;
+use super::world::World;
+use crate::home::killed;
 
 /// One instance, in the test's hands.
 pub(crate) struct SimShim {
@@ -27,15 +28,30 @@ pub(crate) struct SimShim {
 }
 
 enum Input {
-    Connected(OwnedWriteHalf),
+    Connected(Link),
     Hub(ToShim),
     Ended {
         task: String,
         attempt: u32,
         exit: Exit,
     },
+    Due(String),
     Kill,
-    CutLink,
+    /// The link breaks, and the way stays closed so long.
+    CutLink(Duration),
+    Open,
+}
+
+/// A way to a hub, closed when it is dropped.
+struct Link {
+    writer: WriteHalf<DuplexStream>,
+    hears: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.hears.abort();
+    }
 }
 
 #[derive(Default)]
@@ -43,42 +59,52 @@ struct Task {
     waiting: VecDeque<Attempt>,
     running: Option<(u32, AbortHandle)>,
     ended_by_hub: bool,
+    backoff: Backoff,
 }
 
 struct Shim {
     world: Arc<World>,
+    outside: Arc<Outside>,
     name: String,
-    random: Random,
     inputs: mpsc::UnboundedSender<Input>,
-    link: Option<OwnedWriteHalf>,
-    tasks: HashMap<String, Task>,
-    started: HashMap<String, u32>,
+    link: Option<Link>,
+    is_closed: bool,
+    tasks: BTreeMap<String, Task>,
+    started: BTreeMap<String, u32>,
     spool: VecDeque<(u64, Fact)>,
     records: u64,
 }
 
 impl SimShim {
-    pub(crate) fn start(world: &Arc<World>, state: &Path, index: u32, seed: u64) -> Self {
-        let name = format!("helper-{index}");
+    /// The instance of that index of an agent.
+    pub(crate) fn start(
+        world: &Arc<World>,
+        outside: &Arc<Outside>,
+        state: &Path,
+        owner: &str,
+        index: u32,
+    ) -> Self {
+        let name = format!("{owner}-{index}");
         let socket = state.join(format!("{name}.sock"));
-        let listener = UnixListener::bind(&socket).unwrap();
+        let calls = outside.open_door(&socket);
         let (inputs, queue) = mpsc::unbounded_channel();
-        tokio::spawn(accept(listener, inputs.clone()));
+        tokio::spawn(accept(calls, inputs.clone()));
         let shim = Shim {
             world: Arc::clone(world),
+            outside: Arc::clone(outside),
             name: name.clone(),
-            random: Random::seeded(seed),
             inputs: inputs.clone(),
             link: None,
-            tasks: HashMap::new(),
-            started: HashMap::new(),
+            is_closed: false,
+            tasks: BTreeMap::new(),
+            started: BTreeMap::new(),
             spool: VecDeque::new(),
             records: 0,
         };
         tokio::spawn(shim.live(queue));
         let instance = Instance {
             name,
-            owner: "helper".into(),
+            owner: owner.into(),
             kind: InstanceKind::Exec,
             index,
             socket: socket.to_str().unwrap().into(),
@@ -95,20 +121,23 @@ impl SimShim {
         let _ = self.inputs.send(Input::Kill);
     }
 
-    pub(crate) fn cut_link(&self) {
-        let _ = self.inputs.send(Input::CutLink);
+    pub(crate) fn cut_link(&self, closed_for: Duration) {
+        let _ = self.inputs.send(Input::CutLink(closed_for));
     }
 }
 
-async fn accept(listener: UnixListener, inputs: mpsc::UnboundedSender<Input>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(hear(stream, inputs.clone()));
+async fn accept(
+    mut calls: mpsc::UnboundedReceiver<DuplexStream>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    while let Some(stream) = calls.recv().await {
+        let (reader, writer) = tokio::io::split(stream);
+        let hears = tokio::spawn(hear(reader, inputs.clone())).abort_handle();
+        let _ = inputs.send(Input::Connected(Link { writer, hears }));
     }
 }
 
-async fn hear(stream: UnixStream, inputs: mpsc::UnboundedSender<Input>) {
-    let (mut reader, writer) = stream.into_split();
-    let _ = inputs.send(Input::Connected(writer));
+async fn hear(mut reader: ReadHalf<DuplexStream>, inputs: mpsc::UnboundedSender<Input>) {
     let mut decoder = Decoder::default();
     let mut bytes = vec![0; 65536];
     while let Ok(read) = reader.read(&mut bytes).await
@@ -125,27 +154,48 @@ impl Shim {
     async fn live(mut self, mut queue: mpsc::UnboundedReceiver<Input>) {
         while let Some(input) = queue.recv().await {
             match input {
-                Input::Connected(writer) => self.link = Some(writer),
-                Input::CutLink => self.link = None,
+                // A way that is closed drops who comes.
+                Input::Connected(link) => self.link = (!self.is_closed).then_some(link),
+                Input::CutLink(closed_for) => self.close_for(closed_for),
+                Input::Open => self.is_closed = false,
                 Input::Hub(message) => self.obey(message).await,
                 Input::Ended {
                     task,
                     attempt,
                     exit,
                 } => self.ended(&task, attempt, exit).await,
+                Input::Due(task) => self.start_next(&task).await,
                 Input::Kill => self.kill(),
             }
         }
     }
 
+    fn later(&self, after: Duration, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = inputs.send(input);
+        });
+    }
+
+    fn close_for(&mut self, closed_for: Duration) {
+        self.link = None;
+        self.is_closed = true;
+        self.later(closed_for, Input::Open);
+    }
+
     async fn obey(&mut self, message: ToShim) {
+        if self.link.is_none() {
+            return;
+        }
         match message {
             ToShim::Hello { .. } => self.greet().await,
             ToShim::Acknowledge { record } => self.spool.retain(|(known, _)| *known != record),
             ToShim::Assign { task, attempts, .. } => {
-                self.tasks.entry(task.clone()).or_default();
+                let state = self.tasks.entry(task.clone()).or_default();
+                let is_idle = state.running.is_none() && state.waiting.is_empty();
                 self.queue(&task, attempts);
-                if self.tasks[&task].running.is_none() {
+                if is_idle {
                     self.start_next(&task).await;
                 }
             }
@@ -153,6 +203,12 @@ impl Shim {
                 self.queue(&task, vec![attempt]);
             }
             ToShim::EndTask { task, .. } => self.end(&task),
+            ToShim::Marks {
+                productive: true, ..
+            } => self
+                .tasks
+                .values_mut()
+                .for_each(|task| task.backoff = Backoff::default()),
             _ => {}
         }
     }
@@ -182,6 +238,7 @@ impl Shim {
     async fn send(&mut self, message: &FromShim) {
         if let Some(link) = &mut self.link
             && link
+                .writer
                 .write_all(&frame::encode(message).unwrap())
                 .await
                 .is_err()
@@ -191,12 +248,15 @@ impl Shim {
     }
 
     async fn tell(&mut self, record: u64, fact: Fact) {
+        let at_ms = u64::try_from(self.outside.now_ms()).unwrap();
         let message = FromShim::Record {
             record,
-            at_ms: record,
+            at_ms,
             fact,
         };
-        self.send(&message).await;
+        for _ in 0..=u32::from(self.world.is_double) {
+            self.send(&message).await;
+        }
     }
 
     async fn record(&mut self, fact: Fact) {
@@ -217,28 +277,23 @@ impl Shim {
     }
 
     async fn start_next(&mut self, task: &str) {
-        let next = self
-            .tasks
-            .get_mut(task)
-            .and_then(|state| state.waiting.pop_front());
-        let Some(attempt) = next else {
+        let Some(state) = self.tasks.get_mut(task) else {
+            return;
+        };
+        if state.running.is_some() {
+            return;
+        }
+        let Some(attempt) = state.waiting.pop_front() else {
             self.tasks.remove(task);
             return;
         };
         let stdin: serde_json::Value = serde_json::from_str(&attempt.stdin).unwrap();
         let input = stdin["input"].as_str().unwrap().to_owned();
-        let process = agent::run(
-            Arc::clone(&self.world),
-            task.to_owned(),
-            attempt.token,
-            input,
-        );
-        let (inputs, id, number) = (self.inputs.clone(), task.to_owned(), attempt.number);
+        let (world, id) = (Arc::clone(&self.world), task.to_owned());
+        let process = agent::run(world, id.clone(), attempt.token, input);
+        let (inputs, number) = (self.inputs.clone(), attempt.number);
         let process = tokio::spawn(async move {
-            let exit = match process.await {
-                Ok(said) => exited(0, &said),
-                Err(Exits) => exited(1, ""),
-            };
+            let exit = process.await;
             let _ = inputs.send(Input::Ended {
                 task: id,
                 attempt: number,
@@ -259,28 +314,37 @@ impl Shim {
         let Some(state) = self.tasks.get_mut(task) else {
             return;
         };
-        if state
-            .running
-            .as_ref()
-            .is_none_or(|(known, _)| *known != attempt)
-        {
+        let is_running = state.running.as_ref();
+        if is_running.is_none_or(|(known, _)| *known != attempt) {
             return;
         }
         state.running = None;
         exit.asked |= state.ended_by_hub;
-        let goes_on = exit.code != Some(0) && !exit.asked && !state.waiting.is_empty();
+        let evidence = Evidence {
+            code: exit.code,
+            signal: exit.signal,
+            asked: exit.asked,
+            ready: true,
+            ..Evidence::default()
+        };
+        let decision = restart::decide(Kind::Attempt, &evidence, state.backoff, true);
+        state.backoff = decision.backoff;
+        let goes_on = decision.restart && !state.waiting.is_empty();
         let fact = Fact::AttemptEnded {
             task: task.to_owned(),
             attempt,
             exit,
             will_restart: goes_on,
-            delay_ms: 0,
+            delay_ms: decision.delay_ms,
         };
         self.record(fact).await;
-        if goes_on {
+        if !goes_on {
+            self.tasks.remove(task);
+        } else if decision.delay_ms == 0 {
             self.start_next(task).await;
         } else {
-            self.tasks.remove(task);
+            let pause = Duration::from_millis(decision.delay_ms);
+            self.later(pause, Input::Due(task.to_owned()));
         }
     }
 
@@ -296,9 +360,9 @@ impl Shim {
             return;
         };
         let (inputs, task, attempt) = (self.inputs.clone(), task.to_owned(), *attempt);
-        let (process, ms) = (process.clone(), self.random.below(30));
+        let (process, world) = (process.clone(), Arc::clone(&self.world));
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            world.dawdle(30).await;
             process.abort();
             let exit = killed();
             let _ = inputs.send(Input::Ended {
@@ -321,7 +385,9 @@ impl Shim {
         if running.is_empty() {
             return;
         }
-        let (task, attempt, process) = running[self.random.pick(running.len())].clone();
+        let among = u64::try_from(running.len()).unwrap();
+        let at = usize::try_from(self.world.below(among)).unwrap();
+        let (task, attempt, process) = running[at].clone();
         process.abort();
         let exit = killed();
         let _ = self.inputs.send(Input::Ended {
