@@ -120,8 +120,10 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Result<Report, VerifyError
         .map(SignedHead::parse)
         .transpose()
         .map_err(VerifyError::Since)?;
-    let file = HeadsReader::open(&heads_path(dir)).map_err(VerifyError::Heads)?;
-    refuse_if_database_is_gone(dir, file)?;
+    let length = length_of(&database_path(dir)).map_err(VerifyError::Heads)?;
+    if length == 0 {
+        refuse_if_entries_were_signed(dir)?;
+    }
     let reader = open(dir)?;
     check_elsewhere(&reader, options.public_key.as_ref(), since.as_ref())?;
     let transaction = reader
@@ -136,9 +138,10 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Result<Report, VerifyError
     Ok(report)
 }
 
-fn refuse_if_database_is_gone(dir: &Path, file: Option<HeadsReader>) -> Result<(), VerifyError> {
-    let length = length_of(&database_path(dir)).map_err(VerifyError::Heads)?;
-    let Some(mut file) = file.filter(|_| length == 0) else {
+/// The database is gone, or nothing can be read in it: heads tell whether that was always so.
+fn refuse_if_entries_were_signed(dir: &Path) -> Result<(), VerifyError> {
+    let file = HeadsReader::open(&heads_path(dir)).map_err(VerifyError::Heads)?;
+    let Some(mut file) = file else {
         return Ok(());
     };
     let Some(beyond) = file.beyond().map_err(VerifyError::Heads)? else {
@@ -154,7 +157,15 @@ fn refuse_if_database_is_gone(dir: &Path, file: Option<HeadsReader>) -> Result<(
 }
 
 fn open(dir: &Path) -> Result<Reader, VerifyError> {
-    Reader::open(dir).map_err(|error| match error {
+    let opened = match Reader::open(dir) {
+        // With the first pages of a write-ahead log all that was committed is lost.
+        Err(error @ OpenError::NotFound { .. }) => {
+            refuse_if_entries_were_signed(dir)?;
+            Err(error)
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| match error {
         OpenError::Damaged { what, .. } => Mismatch::Damaged { what }.into(),
         OpenError::Database { source, .. } => unreadable("header, schema or entry 0", source),
         error => VerifyError::Open(error),

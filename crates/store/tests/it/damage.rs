@@ -191,3 +191,24 @@ fn the_place_of_the_damage_is_named() {
         "blob index in log.db is not what the entries say",
     );
 }
+
+#[test]
+fn a_wal_damaged_in_its_first_frames_has_lost_entries_and_is_not_a_log_that_never_was() {
+    let dir = temp();
+    let mut log = open(dir.path());
+    fill(&mut log, 3);
+    // Beside a writer everything still lies in the WAL.
+    let running = copy(dir.path());
+    for damage in ["header", "first frame"] {
+        let damaged = copy(running.path());
+        let at = if damage == "header" { 3 } else { 60 };
+        flip(&damaged.path().join("log.db-wal"), at, 1);
+        let error = verify(damaged.path(), &VerifyOptions::default()).unwrap_err();
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(
+            why.as_deref()
+                .is_some_and(|why| why.contains("ends at entry count 0")),
+            "{damage}: {why:?}"
+        );
+    }
+}
