@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mainstay_core::restart::Class;
 use mainstay_core::task::Reason;
 use tokio::time::Instant;
 
@@ -24,7 +25,11 @@ impl Tx<'_> {
         let rest_ms = mainstay_core::restart::provider_rest_ms(cuts);
         open.rests_until = rest_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         self.end_process_of_instance(id);
-        if rest_ms.is_none() {
+        if rest_ms.is_some() {
+            self.shared
+                .metrics
+                .restart(&self.agent_of(id), Class::CutOff);
+        } else {
             let said = self.provider_said(id);
             let message = format!(
                 "{cuts} attempts in a row ended because the provider failed{said}. When it works again: mainstay task retry {id}"

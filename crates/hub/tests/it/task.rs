@@ -473,6 +473,9 @@ async fn a_providers_outage_of_ten_minutes_is_not_counted_and_passes_by_itself()
         later().await;
     }
     assert!(rests.elapsed() >= std::time::Duration::from_secs(1));
+    let metrics = home.hub.metrics_text().await.unwrap();
+    let counted = "mainstay_instance_restarts_total{agent=\"helper\",class=\"cut_off\"} 24";
+    assert!(metrics.contains(counted), "{metrics}");
     let (_, attempts) = home.shim.assigned().await;
     let caller = home.hub.identify(&attempts[0].token).await.unwrap();
     home.call(&caller, model("one"), "back").await;
