@@ -212,8 +212,8 @@ fn close_directories(
     Ok(())
 }
 
-/// Removes a tree whose directories may be closed to writing.
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a tree whose directories may be closed to writing; one that isn't there is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     if !path.is_dir() {
         return Ok(());
     }

@@ -18,6 +18,7 @@ mod reach;
 mod reactor;
 mod shim;
 mod state;
+mod tidy;
 mod up;
 mod users;
 

@@ -39,6 +39,8 @@ pub const PROCESS_NAME: &std::ffi::CStr = c"mainstay-shim";
 
 /// How long a shim waits for a new keeper before it ends its agents.
 const KEEPER_WAIT: Duration = Duration::from_secs(60);
+/// How long a shim that has ended everything waits for the hub to take its last facts.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 /// Facts about a restarting service wait this long for the ready byte, to be flushed together.
 const FLUSH_DELAY: Duration = Duration::from_millis(5);
 const SIGCHLD: i32 = 17;
@@ -82,11 +84,19 @@ struct Shim {
     reaped: VecDeque<(u32, Ended)>,
     keeper_gone_since: Option<Instant>,
     stopping: bool,
+    /// Everything has ended; facts may wait until then for the hub.
+    leave_by: Option<Instant>,
     /// Hub: start nothing.
     hold: bool,
     /// Hub: no task waits for the service.
     idle: bool,
     reported: Option<(bool, bool)>,
+}
+
+/// Whether the spool at this path holds nothing that a hub doesn't have; one that isn't there does
+/// not count as one.
+pub(crate) fn is_settled(spool: &std::path::Path) -> io::Result<bool> {
+    Ok(spool.exists() && Spool::open(spool)?.is_settled())
 }
 
 /// The whole life of a shim, in the forked child. Returns the process's exit code.
@@ -138,6 +148,7 @@ impl Shim {
             reaped: VecDeque::new(),
             keeper_gone_since: None,
             stopping: false,
+            leave_by: None,
             hold: false,
             idle: false,
             reported: None,
@@ -164,7 +175,7 @@ impl Shim {
                 self.handle(event.fd, event.readable, event.writable)?;
             }
             self.tick()?;
-            if self.stopping && self.is_idle() {
+            if self.stopping && self.is_idle() && self.may_leave() {
                 return self.leave();
             }
         }
@@ -316,6 +327,7 @@ impl Shim {
             self.tasks.deadline(),
             self.service.deadline(self),
             self.flush_at,
+            self.leave_by,
             keeper,
         ]
         .into_iter()
@@ -350,6 +362,14 @@ impl Shim {
         let now = Instant::now();
         self.tasks.end_all(grace, now);
         self.service.end(grace, now, false);
+    }
+
+    /// A hub that is there gets a moment to take the last facts into its log.
+    fn may_leave(&mut self) -> bool {
+        let until = *self
+            .leave_by
+            .get_or_insert_with(|| Instant::now() + LEAVE_WAIT);
+        self.spool.is_settled() || !self.has_hub() || until <= Instant::now()
     }
 
     fn is_idle(&self) -> bool {

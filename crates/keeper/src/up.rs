@@ -7,6 +7,7 @@
 mod apply;
 mod reconcile;
 mod stop;
+mod tidy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -448,7 +449,9 @@ impl Keeper {
             }
             ToKeeper::Pins { generations } => {
                 self.pins = generations;
-                self.reconcile()
+                self.reconcile()?;
+                self.tidy();
+                Ok(())
             }
             ToKeeper::Stopped { agents } => {
                 self.stopped = agents.into_iter().collect();

@@ -99,6 +99,12 @@ impl Shim {
         }
     }
 
+    pub(super) fn has_hub(&self) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.role == Some(Role::Hub))
+    }
+
     fn has_keeper(&self) -> bool {
         self.connections
             .values()

@@ -176,6 +176,11 @@ impl Spool {
         self.open.values()
     }
 
+    /// Nothing is left that a hub doesn't have.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.durable.is_empty() && self.pending.is_empty()
+    }
+
     /// Everything unacknowledged, durable or not.
     pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &Fact> {
         self.durable

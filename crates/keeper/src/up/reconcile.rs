@@ -224,6 +224,9 @@ impl Keeper {
             let wait = if soon { RETRY } else { Duration::ZERO };
             self.reconcile_at = Some(Instant::now() + wait);
         } else {
+            if !self.planned().iter().any(|planned| planned.name == name) {
+                self.tidy_instance(name);
+            }
             self.send_instances();
         }
     }

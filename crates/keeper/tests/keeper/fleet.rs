@@ -245,14 +245,19 @@ impl Fleet {
             .unwrap()
     }
 
+    /// Has the hub send something.
+    pub(crate) fn tell(&self, message: &ToKeeper) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        writeln!(stream, "send {}", serde_json::to_string(message).unwrap()).unwrap();
+    }
+
     /// Has the hub send something; waits for its `Applied`: problems, summary, generation.
     pub(crate) fn ask(
         &self,
         message: &ToKeeper,
         number: u64,
     ) -> (Vec<String>, Vec<String>, Option<u64>) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        writeln!(stream, "send {}", serde_json::to_string(message).unwrap()).unwrap();
+        self.tell(message);
         wait_for("the keeper's answer", || {
             let text = std::fs::read_to_string(self.state().join("system/applied.jsonl")).ok()?;
             text.lines()

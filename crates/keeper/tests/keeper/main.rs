@@ -9,6 +9,7 @@
 mod fleet;
 mod idle;
 mod reach;
+mod tidy;
 
 use std::time::{Duration, Instant};
 
