@@ -7,6 +7,7 @@
 
 mod allocation;
 mod artifact;
+mod claim;
 mod generation;
 mod hub;
 mod instance;
@@ -27,4 +28,4 @@ pub use manifest::Knowledge;
 pub use shim::PROCESS_NAME as SHIM_PROCESS_NAME;
 pub use state::{FORMAT, State, StateError};
 pub use up::{Ended, Options, Ready, UpError, up};
-pub use users::{FIRST_AGENT, HUB, Users};
+pub use users::Users;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sandbox::process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::claim;
 use crate::users::Users;
 
 /// The format that this build reads and writes.
@@ -71,6 +72,8 @@ pub struct State {
     pub root: PathBuf,
     pub boot_id: String,
     pub users: Users,
+    /// What a person should know about it, in sentences.
+    pub warnings: Vec<String>,
     _lock: File,
 }
 
@@ -83,10 +86,19 @@ impl State {
         check_version(&root)?;
         let boot_id = sandbox::process::boot_id().map_err(at("read the boot id for", &root))?;
         set_mode(&root, if users.separate { 0o711 } else { 0o700 })?;
+        let lock = lock(&root, &users)?;
+        let (users, warning) = match users.separate {
+            true => {
+                let (base, warning) = claim::block(&root, Path::new(claim::REGISTRY));
+                (users.with_block(base), warning)
+            }
+            false => (users, None),
+        };
         let state = Self {
-            _lock: lock(&root, &users)?,
+            _lock: lock,
             boot_id,
             users,
+            warnings: warning.into_iter().collect(),
             root,
         };
         state.lay_out()?;

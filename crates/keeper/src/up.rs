@@ -185,6 +185,9 @@ impl Keeper {
         sandbox::process::become_subreaper()?;
         let users = Users::detect();
         let state = State::open(&options.state, users)?;
+        for warning in &state.warnings {
+            say(&format!("warning: {warning}"));
+        }
         let key = state.key()?;
         let mut desired = Self::resolve_desired(&options, &state).map_err(UpError::Manifests)?;
         if let Some(set) = &mut desired {

@@ -158,6 +158,13 @@ impl Fleet {
         self.directory().canonicalize().unwrap().join("state")
     }
 
+    /// The user of this state's first agent.
+    pub(crate) fn first_agent(&self) -> u64 {
+        let text = std::fs::read(self.state().join("users.json")).unwrap();
+        let block: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        block["base"].as_u64().unwrap() + 100
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) {
         let new = self.directory().join("new");
         std::fs::write(&new, text).unwrap();

@@ -632,7 +632,7 @@ fn an_agent_cannot_read_the_state_nor_talk_to_its_shim() {
         match uid {
             None => {
                 assert_eq!(isolation, "partial: uid");
-                assert_eq!(exit.stdout, format!("{}\nalive\n", keeper::FIRST_AGENT));
+                assert_eq!(exit.stdout, format!("{}\nalive\n", fleet.first_agent()));
             }
             Some(uid) if isolation == "partial: landlock" => {
                 assert_eq!(exit.stdout, format!("{uid}\nalive\n"));

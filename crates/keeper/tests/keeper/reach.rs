@@ -35,7 +35,8 @@ fn what_an_agents_user_cannot_reach_is_told_with_the_directory_that_bars_it() {
         (said.contains("warning: b: ") && said.contains("warning: c: ")).then_some(said)
     });
     let closed = format!(
-        "lib can't be used by the agent's user 61101: {} is closed",
+        "lib can't be used by the agent's user {}: {} is closed",
+        fleet.first_agent() + 1,
         home.display()
     );
     assert!(said.contains(&closed), "{said}");
