@@ -144,10 +144,15 @@ impl Shim {
     ) -> io::Result<()> {
         let service = &mut self.service;
         let used = service.last_incarnation;
-        service.tokens = tokens
+        let unused = tokens
             .into_iter()
             .filter(|token| token.incarnation > used)
-            .collect();
+            .collect::<VecDeque<_>>();
+        // A hub that knows of no process of this service counts from the first one, and may give
+        // nothing but used tokens. What is left of the stock still counts.
+        if !unused.is_empty() {
+            service.tokens = unused;
+        }
         service.generation = Some(generation);
         service.standby = None;
         if service.running.is_none() && service.due.is_none() {

@@ -14,12 +14,8 @@ fn marks(hub: &mut Hub, idle: bool) {
     });
 }
 
-#[test]
-fn a_service_nobody_waits_for_is_started_at_once_when_somebody_does() {
-    let fleet = Fleet::up(&service_agent("s", "exit 1"));
-    let mut hub = fleet.hub("s-0");
-    marks(&mut hub, true);
-    let tokens = (1..=20).map(|incarnation| ServiceToken {
+fn tokens(hub: &mut Hub, incarnations: std::ops::RangeInclusive<u32>) {
+    let tokens = incarnations.map(|incarnation| ServiceToken {
         incarnation,
         token: format!("token-{incarnation}"),
         env: Default::default(),
@@ -28,14 +24,39 @@ fn a_service_nobody_waits_for_is_started_at_once_when_somebody_does() {
         generation: 1,
         tokens: tokens.collect(),
     });
-    let (last, delay_ms) = hub.fact(|fact| match fact {
+}
+
+fn ended(hub: &mut Hub, least_delay_ms: u64) -> (u32, u64) {
+    hub.fact(|fact| match fact {
         Fact::ServiceEnded {
             incarnation,
             delay_ms,
             ..
-        } if *delay_ms >= 6000 => Some((*incarnation, *delay_ms)),
+        } if *delay_ms >= least_delay_ms => Some((*incarnation, *delay_ms)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_service_that_waits_to_start_again_survives_a_hub_that_knows_of_none_of_its_processes() {
+    let fleet = Fleet::up(&service_agent("s", "exit 1"));
+    let mut hub = fleet.hub("s-0");
+    tokens(&mut hub, 1..=20);
+    let (last, _) = ended(&mut hub, 400);
+    tokens(&mut hub, 1..=3);
+    hub.fact(|fact| match fact {
+        Fact::ServiceStarted { incarnation, .. } if *incarnation > last => Some(()),
         _ => None,
     });
+}
+
+#[test]
+fn a_service_nobody_waits_for_is_started_at_once_when_somebody_does() {
+    let fleet = Fleet::up(&service_agent("s", "exit 1"));
+    let mut hub = fleet.hub("s-0");
+    marks(&mut hub, true);
+    tokens(&mut hub, 1..=20);
+    let (last, delay_ms) = ended(&mut hub, 6000);
     assert_eq!(delay_ms, 6400, "longer than where somebody waits");
     let before = Instant::now();
     marks(&mut hub, false);
