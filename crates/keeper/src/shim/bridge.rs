@@ -2,7 +2,8 @@
 //!
 //! Whole lines only, both ways: a hub that dies in the middle of a line must not leave the server
 //! with half of one. Lines that no hub has read yet wait for the next hub; a server that floods
-//! is stopped by its own full pipe. When the server dies the connection is closed.
+//! is stopped by its own full pipe. A reply that is longer than a line may be costs the call it
+//! answers, not the server. When the server dies the connection is closed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +14,12 @@ use crate::reactor::Reactor;
 
 /// Replies kept for a hub that isn't there or doesn't read.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
-/// A longer line ends the server or the connection it came from.
+/// A longer line of the hub ends its connection; a longer one of the server is left out.
 const LINE_BYTES: usize = 32 * 1024 * 1024;
+/// A line of the server that is longer than this has no end: the server is ended.
+const ENDLESS_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// How much of a reply's beginning is searched for the id it answers.
+const ID_WITHIN_BYTES: usize = 256;
 /// What waits for the server's standard input before reading from the hub pauses.
 const INPUT_BYTES: usize = 1024 * 1024;
 
@@ -31,6 +36,8 @@ pub(super) struct Bridge {
     input_bytes: usize,
     /// From the server: a line that isn't whole yet.
     reply_part: Vec<u8>,
+    /// The line under way is too long: its beginning is in `reply_part`, so much was left out.
+    left_out_bytes: Option<u64>,
     /// Whole lines for the hub, and how much of the first is written.
     replies: VecDeque<Vec<u8>>,
     reply_written: usize,
@@ -99,12 +106,43 @@ impl Bridge {
     }
 
     fn take_reply(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
-        let lines = split_lines(&mut self.reply_part, bytes)?;
-        for line in lines {
-            self.kept_bytes += line.len();
-            self.replies.push_back(line);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.take_piece(piece)?;
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
         }
         Ok(())
+    }
+
+    fn take_piece(&mut self, piece: &[u8]) -> Result<(), LineTooLong> {
+        if let Some(left_out) = &mut self.left_out_bytes {
+            *left_out += piece.len() as u64;
+            return if *left_out > ENDLESS_BYTES {
+                Err(LineTooLong)
+            } else {
+                Ok(())
+            };
+        }
+        self.reply_part.extend_from_slice(piece);
+        if self.reply_part.len() > LINE_BYTES {
+            self.left_out_bytes = Some(self.reply_part.len() as u64);
+            self.reply_part.truncate(ID_WITHIN_BYTES);
+            self.reply_part.shrink_to_fit();
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self) {
+        let mut line = std::mem::take(&mut self.reply_part);
+        if self.left_out_bytes.take().is_some() {
+            match too_long_reply(&line) {
+                Some(said) => line = said,
+                None => return,
+            }
+        }
+        self.kept_bytes += line.len();
+        self.replies.push_back(line);
     }
 
     fn reads_replies(&self) -> bool {
@@ -234,6 +272,20 @@ fn split_lines(part: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<Vec<u8>>, LineToo
         }
     }
     Ok(lines)
+}
+
+/// What stands for a reply that is too long, if it answers a call.
+fn too_long_reply(start: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(start);
+    let (_, after) = text.split_once("\"id\"")?;
+    let after = after.trim_start().strip_prefix(':')?.trim_start();
+    let id: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let message =
+        format!("the result is longer than {LINE_BYTES} bytes and was left out; ask for less");
+    (!id.is_empty()).then(|| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":-32000,\"message\":\"{message}\"}}}}\n")
+            .into_bytes()
+    })
 }
 
 impl Shim {
@@ -366,10 +418,35 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_before_it_fills_the_memory() {
+    fn a_reply_that_is_too_long_costs_its_call_and_fills_no_memory() {
         let mut bridge = Bridge::default();
         let chunk = vec![b'x'; 1024 * 1024];
-        let refused = (0..64).find(|_| bridge.take_reply(&chunk).is_err());
-        assert_eq!(refused, Some(32));
+        bridge
+            .take_reply(b"{\"jsonrpc\":\"2.0\",\"id\": 77,\"result\":\"")
+            .unwrap();
+        for _ in 0..64 {
+            bridge.take_reply(&chunk).unwrap();
+        }
+        assert!(bridge.reply_part.len() <= ID_WITHIN_BYTES);
+        bridge.take_reply(b"\"}\n{\"next\":1}\n").unwrap();
+        let said: Vec<_> = bridge
+            .replies
+            .iter()
+            .map(|line| String::from_utf8_lossy(line))
+            .collect();
+        assert!(
+            said[0].starts_with("{\"jsonrpc\":\"2.0\",\"id\":77,\"error\""),
+            "{said:?}"
+        );
+        assert_eq!(said[1..], ["{\"next\":1}\n"]);
+    }
+
+    #[test]
+    fn a_line_of_the_server_without_end_is_noticed() {
+        let mut bridge = Bridge::default();
+        bridge.take_reply(&vec![b'x'; LINE_BYTES + 1]).unwrap();
+        bridge.left_out_bytes = Some(ENDLESS_BYTES - 1);
+        bridge.take_reply(b"x").unwrap();
+        assert_eq!(bridge.take_reply(b"x"), Err(LineTooLong));
     }
 }
