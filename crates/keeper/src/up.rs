@@ -5,123 +5,45 @@
 //! finishes, the shims end their agents, nothing is left behind.
 
 mod apply;
+mod doors;
+mod hub_link;
+mod options;
+mod pursue;
 mod reconcile;
 mod stop;
 mod tidy;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use api::Problems;
-use contract::Versions;
-use contract::keeper::{GenerationRef, ListenerPurpose, ToHub, ToKeeper};
+use contract::keeper::ListenerPurpose;
 use sandbox::process::Reaped;
 use sandbox::signals::SignalFd;
 
 use crate::allocation::Allocation;
 use crate::generation::{self, Generation};
-use crate::hub::{self, AfterDeath, Hub, HubCommand};
+use crate::hub::{self, AfterDeath, Hub};
 use crate::instance::{self, Adopted, Running};
 use crate::listener::Listener;
-use crate::manifest::{self, Knowledge, Set};
+use crate::manifest::Set;
 use crate::reactor::{Event, Reactor};
-use crate::state::{State, StateError};
+use crate::state::State;
 use crate::users::Users;
+use doors::{announcement, door};
+use watch::{WATCH_EVERY, warn};
+
+pub use options::{Ended, Options, Ready, UpError};
 
 /// Without a ready hub for this long, connections are refused instead of waiting.
 const REFUSE_AFTER: Duration = Duration::from_secs(5);
 /// How long the hub of a killed keeper may take to finish.
 const OLD_HUB_PATIENCE: Duration = Duration::from_secs(20);
-const PURSUE_AGAIN: Duration = Duration::from_secs(5);
-const WATCH_EVERY: Duration = Duration::from_millis(500);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
-
-/// Everything `up` is told.
-pub struct Options {
-    pub state: PathBuf,
-    /// Files and directories; may be empty, then what was applied or ran before runs.
-    pub manifests: Vec<PathBuf>,
-    pub listen: SocketAddr,
-    /// Where metrics are read without a token, if anywhere.
-    pub metrics: Option<SocketAddr>,
-    /// Our own binary: runs as `PROGRAM runtime` for built-in agents.
-    pub program: PathBuf,
-    pub hub: HubCommand,
-    pub knowledge: Knowledge,
-    /// Called once, when the first hub is ready.
-    pub on_ready: Box<dyn FnMut(&Ready)>,
-}
-
-/// What a person wants to know when the fleet is up.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    pub state: PathBuf,
-    pub address: String,
-    /// Monitors' own port, if there is one.
-    pub metrics: Option<String>,
-    pub isolation: String,
-}
-
-/// How `up` ended in good order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// SIGTERM.
-    Stopped,
-    /// SIGINT.
-    Interrupted,
-}
-
-impl Ended {
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Stopped => 0,
-            Self::Interrupted => 130,
-        }
-    }
-}
-
-/// Why `up` ended otherwise.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    #[error("{0}")]
-    Manifests(Problems),
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(
-        "cannot listen on {address}: something else does; stop it, or choose another address with {option}"
-    )]
-    Busy {
-        address: SocketAddr,
-        option: &'static str,
-    },
-    #[error("cannot listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("the hub cannot start; what it said stands above")]
-    Hub { code: i32 },
-    #[error("the kernel refuses what the keeper needs")]
-    Kernel(#[from] io::Error),
-}
-
-impl UpError {
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Manifests(_) => 3,
-            Self::Hub { code } => u8::try_from(*code).unwrap_or(1),
-            Self::State(_) | Self::Busy { .. } | Self::Listen { .. } | Self::Kernel(_) => 1,
-        }
-    }
-}
 
 struct Keeper {
     options: Options,
@@ -240,16 +162,6 @@ impl Keeper {
         };
         keeper.watched = keeper.signature();
         Ok(keeper)
-    }
-
-    /// What should run: the given manifests with what was applied; `None` if there is neither.
-    fn resolve_desired(options: &Options, state: &State) -> Result<Option<Set>, Problems> {
-        let mut documents = manifest::collect(&options.manifests, &state.root)?;
-        documents.extend(apply::stored(state, &documents));
-        if documents.is_empty() && options.manifests.is_empty() {
-            return Ok(None);
-        }
-        manifest::resolve(documents, &options.knowledge).map(Some)
     }
 
     fn run(&mut self) -> Result<Ended, UpError> {
@@ -405,323 +317,5 @@ impl Keeper {
             // A broken link shows as readable and is handled there.
             let _broken = link.flush();
         }
-    }
-
-    fn start_hub(&mut self) -> Result<(), UpError> {
-        let isolation = instance::isolation(self.state.users.separate, self.landlock);
-        if let Err(error) = self
-            .hub
-            .start(&self.state, &self.key, &isolation, &self.workspace)
-        {
-            let mut text = format!("mainstay: cannot start the hub: {error}");
-            if let Some(cause) = std::error::Error::source(&error) {
-                text.push_str(&format!(": {cause}"));
-            }
-            say(&text);
-            if let AfterDeath::GiveUp(code) = self.hub.died(sandbox::process::Ended::Code(1)) {
-                return Err(UpError::Hub { code });
-            }
-            return Ok(());
-        }
-        if let Some(process) = &self.hub.process {
-            self.reactor.add(&process.link)?;
-        }
-        Ok(())
-    }
-
-    fn take_from_hub(&mut self, message: ToKeeper) -> Result<(), UpError> {
-        match message {
-            ToKeeper::Hello {
-                versions,
-                current_generation,
-                ..
-            } => self.hub_says_hello(versions, current_generation),
-            ToKeeper::Ready => {
-                self.hub_is_ready();
-                Ok(())
-            }
-            ToKeeper::GenerationCommitted { number } => self.generation_committed(number),
-            ToKeeper::GenerationRefused { number, problems } => {
-                self.proposed.retain(|other| other.number != number);
-                for problem in problems {
-                    say(&format!("error: {problem}"));
-                }
-                say("mainstay: what runs keeps running");
-                self.announce_ready();
-                Ok(())
-            }
-            ToKeeper::Pins { generations } => {
-                self.pins = generations;
-                self.reconcile()?;
-                self.tidy();
-                Ok(())
-            }
-            ToKeeper::Stopped { agents } => {
-                self.stopped = agents.into_iter().collect();
-                self.reconcile()
-            }
-            ToKeeper::Restart { instance } => {
-                if let Some(running) = self.running.get_mut(&instance) {
-                    let grace = Duration::from_millis(running.planned.grace_ms());
-                    running.stop(grace, true);
-                }
-                Ok(())
-            }
-            ToKeeper::Apply {
-                request,
-                documents,
-                dry_run,
-            } => self.apply(request, documents, dry_run),
-            ToKeeper::Delete {
-                request,
-                objects,
-                dry_run,
-            } => self.delete(request, objects, dry_run),
-        }
-    }
-
-    fn hub_says_hello(
-        &mut self,
-        versions: Versions,
-        current: Option<GenerationRef>,
-    ) -> Result<(), UpError> {
-        if versions.agree(Versions::OURS).is_none() {
-            say(
-                "mainstay: the hub speaks other versions than this keeper: they are of different builds",
-            );
-            self.hub.kill();
-            return Ok(());
-        }
-        if let Some(process) = &mut self.hub.process {
-            process.current = Some(current);
-        }
-        if !self.refusing {
-            self.announce_listeners();
-        }
-        self.pursue_if_possible();
-        Ok(())
-    }
-
-    /// Compares what should run with what the hub says is current, and proposes or reconciles.
-    fn pursue(&mut self, current: Option<GenerationRef>) -> Result<(), UpError> {
-        let number = current.as_ref().map_or(0, |current| current.number);
-        let wanted = self.desired.as_ref().map(|set| set.fleet.hash());
-        let settled = match (&wanted, &current) {
-            (Some(wanted), Some(current)) => *wanted == current.hash,
-            (None, _) => true,
-            (Some(_), None) => false,
-        };
-        if settled {
-            self.proposed.clear();
-            let desired = self.desired.as_ref().zip(wanted);
-            self.active = generation::load(&self.state, number).or_else(|| {
-                desired.map(|(set, hash)| Generation {
-                    number,
-                    hash,
-                    fleet: set.fleet.clone(),
-                })
-            });
-            if self.active.is_none() && number > 0 {
-                say(&format!(
-                    "mainstay: generation {number} is not in the state any more; apply the manifests again"
-                ));
-            }
-            return self.reconcile();
-        }
-        if let Some(set) = &self.desired {
-            let written = generation::write(&self.state, set, number)?;
-            self.hub.send(
-                &ToHub::GenerationProposed {
-                    number: written.number,
-                    hash: written.hash.clone(),
-                },
-                Vec::new(),
-            );
-            self.proposed.retain(|other| other.number != written.number);
-            self.proposed.push(written);
-        }
-        Ok(())
-    }
-
-    fn generation_committed(&mut self, number: u64) -> Result<(), UpError> {
-        let Some(index) = self
-            .proposed
-            .iter()
-            .position(|other| other.number == number)
-        else {
-            tracing::warn!(number, "hub committed a generation that was not proposed");
-            return Ok(());
-        };
-        let committed = self.proposed.remove(index);
-        self.proposed.retain(|other| other.number > number);
-        if let Some(process) = &mut self.hub.process {
-            process.current = Some(Some(GenerationRef {
-                number,
-                hash: committed.hash.clone(),
-            }));
-        }
-        self.active = Some(committed);
-        self.reconcile()?;
-        self.announce_ready();
-        Ok(())
-    }
-
-    fn hub_is_ready(&mut self) {
-        self.hub.became_ready();
-        if self.refusing {
-            self.refusing = false;
-            self.accept_again();
-            self.announce_listeners();
-        }
-        self.announce_ready();
-    }
-
-    /// Says once that the fleet is up: a hub is ready, and has these manifests.
-    fn announce_ready(&mut self) {
-        if !self.announced && self.hub.not_ready_since.is_none() && self.proposed.is_empty() {
-            self.announced = true;
-            let ready = Ready {
-                state: self.state.root.clone(),
-                address: self.facade.address.clone(),
-                metrics: self.metrics.as_ref().map(|own| own.address.clone()),
-                isolation: instance::isolation(self.state.users.separate, self.landlock),
-            };
-            (self.options.on_ready)(&ready);
-        }
-    }
-
-    fn listeners_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
-        let gateways = self
-            .running
-            .values_mut()
-            .map(|running| &mut running.listener);
-        [&mut self.facade, &mut self.control]
-            .into_iter()
-            .chain(&mut self.metrics)
-            .chain(gateways)
-            .chain(self.spare.values_mut())
-    }
-
-    fn refuse(&mut self) {
-        self.refusing = true;
-        for listener in self.listeners_mut() {
-            listener.refuse();
-        }
-        // A Unix listener can't come back after a shutdown: its path goes instead.
-        let _gone = std::fs::remove_file(self.state.run("control.sock"));
-    }
-
-    fn accept_again(&mut self) {
-        match Listener::control(&self.state) {
-            Ok(control) => self.control = control,
-            Err(error) => say(&format!(
-                "mainstay: cannot open the control socket: {error}"
-            )),
-        }
-        for listener in self.listeners_mut() {
-            if let Err(error) = listener.accept_again() {
-                say(&format!(
-                    "mainstay: cannot listen on {} again: {error}",
-                    listener.address
-                ));
-            }
-        }
-    }
-
-    fn announce_listeners(&mut self) {
-        let announcements: Vec<_> = self
-            .listeners_mut()
-            .filter_map(|listener| Some((announcement(listener), listener.share().ok()?)))
-            .collect();
-        for (message, socket) in announcements {
-            self.hub.send(&message, vec![socket]);
-        }
-    }
-
-    fn signature(&self) -> String {
-        let sources: Vec<PathBuf> = self.desired.iter().flat_map(sources).collect();
-        manifest::signature(&self.options.manifests, &sources, &self.state.root)
-    }
-
-    /// Follows saved files; a broken save keeps what runs.
-    fn watch(&mut self) {
-        let before = Instant::now();
-        let signature = self.signature();
-        let cost = before.elapsed();
-        self.watch_at = Instant::now() + WATCH_EVERY.max(cost * 50);
-        if signature == self.watched {
-            return;
-        }
-        let resolved = Self::resolve_desired(&self.options, &self.state).and_then(|mut desired| {
-            if let Some(set) = &mut desired {
-                generation::store_sources(&self.state, set)?;
-            }
-            Ok(desired)
-        });
-        match resolved {
-            Ok(desired) => {
-                desired.iter().for_each(warn);
-                if std::mem::take(&mut self.save_is_broken) {
-                    say("mainstay: the manifests are right again");
-                }
-                self.desired = desired;
-                self.watched = self.signature();
-                self.pursue_if_possible();
-            }
-            Err(problems) => {
-                self.watched = signature;
-                self.save_is_broken = true;
-                say(&format!("{problems}\nmainstay: what runs keeps running"));
-            }
-        }
-    }
-
-    /// Pursues the desired set with a hub that is past its hello; else its hello does.
-    fn pursue_if_possible(&mut self) {
-        let Some(current) = self.hub.current().cloned() else {
-            return;
-        };
-        self.pursue_at = None;
-        if let Err(error) = self.pursue(current) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let cause = cause.unwrap_or_default();
-            say(&format!(
-                "mainstay: what should run can't be put into effect: {error} {cause}"
-            ));
-            self.pursue_at = Some(Instant::now() + PURSUE_AGAIN);
-        }
-    }
-}
-
-/// A listener, or which option chooses another address.
-fn door(
-    purpose: ListenerPurpose,
-    address: SocketAddr,
-    option: &'static str,
-) -> Result<Listener, UpError> {
-    Listener::door(purpose, address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => UpError::Busy { address, option },
-        _ => UpError::Listen { address, source },
-    })
-}
-
-fn announcement(listener: &Listener) -> ToHub {
-    ToHub::Listener {
-        purpose: listener.purpose.clone(),
-        address: listener.address.clone(),
-    }
-}
-
-fn sources(set: &Set) -> Vec<PathBuf> {
-    let agents = set.fleet.agents.values();
-    agents
-        .filter_map(|agent| agent.source.as_ref())
-        .map(|source| PathBuf::from(&source.path))
-        .collect()
-}
-
-fn warn(set: &Set) {
-    for warning in &set.warnings {
-        say(&format!("warning: {warning}"));
     }
 }
