@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::{Fleet, Problem, Problems};
 
@@ -61,6 +61,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// Writes a set as a generation above `current`; one of the same content that was written before
 /// and never committed is used again.
 pub(crate) fn write(state: &State, set: &Set, current: u64) -> Result<Generation, StateError> {
+    write_on(state, set, current, &mut |_| Ok(()))
+}
+
+/// The same with whoever is told before each change on disk what changes: an error there is the
+/// disk's, and a sweep stops there as a kill would.
+fn write_on(
+    state: &State,
+    set: &Set,
+    current: u64,
+    before: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> Result<Generation, StateError> {
+    let mut before = |path: &Path| before(path).map_err(at("write", path));
     let hash = set.fleet.hash();
     let newest = newest(state)?;
     if newest > current
@@ -71,24 +83,32 @@ pub(crate) fn write(state: &State, set: &Set, current: u64) -> Result<Generation
     }
     let number = newest.max(current) + 1;
     let target = directory(state, number);
-    let temporary =
-        state.directory(&format!("generations/.new-{number}"), hub_mode(state), true)?;
-    let manifests = format!("generations/.new-{number}/manifests");
+    let new = format!("generations/.new-{number}");
+    before(&state.root.join(&new))?;
+    // What a crash left there may be of another set.
+    let _left_by_a_crash = std::fs::remove_dir_all(state.root.join(&new));
+    let temporary = state.directory(&new, hub_mode(state), true)?;
+    let manifests = format!("{new}/manifests");
+    before(&state.root.join(&manifests))?;
     let manifests = state.directory(&manifests, hub_mode(state), true)?;
     for (index, document) in set.documents.iter().enumerate() {
         let name = std::path::Path::new(&document.path);
         let name = name.file_name().unwrap_or_default().to_string_lossy();
         let path = manifests.join(format!("{index:03}-{name}"));
+        before(&path)?;
         write_atomically(&path, document.text.as_bytes(), file_mode(state))
             .map_err(at("write", &path))?;
     }
     let path = temporary.join("fleet.json");
     let text = serde_json::to_vec_pretty(&set.fleet)
         .map_err(|error| at("write", &path)(io::Error::other(error)))?;
+    before(&path)?;
     write_atomically(&path, &text, file_mode(state)).map_err(at("write", &path))?;
     let _left_by_a_crash = std::fs::remove_dir_all(&target);
+    before(&target)?;
     std::fs::rename(&temporary, &target).map_err(at("write", &target))?;
     let parent = state.root.join("generations");
+    before(&parent)?;
     File::open(&parent)
         .and_then(|directory| directory.sync_all())
         .map_err(at("flush", &parent))?;
@@ -128,3 +148,6 @@ fn newest(state: &State) -> Result<u64, StateError> {
         .max()
         .unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;
