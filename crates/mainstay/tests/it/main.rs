@@ -14,4 +14,5 @@ mod fleet;
 mod house;
 mod mistake;
 mod person;
+mod time;
 mod traces;
