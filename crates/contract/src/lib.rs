@@ -16,6 +16,7 @@ pub const NEWEST: u32 = 1;
 
 /// The versions a peer speaks, sent first on every link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub struct Versions {
     pub oldest: u32,
     pub newest: u32,

@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use api::fleet::{Runtime, ServiceProtocol};
 use contract::Versions;
-use contract::attach::{FromAgent, ToAgent};
+use contract::attach::{FromAgent, HELLO, MAX_MESSAGE_BYTES, PING, SILENCE, ToAgent};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, Request, header};
 use hub::caller::Caller;
@@ -27,15 +26,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
-use super::{Ended, MAX_OUTPUT_BYTES};
+use super::Ended;
 use crate::Gateway;
 use crate::door::Door;
 use crate::reply::{self, Reply};
 
-/// The hello must have come by then.
-const HELLO: Duration = Duration::from_secs(10);
-const PING: Duration = Duration::from_secs(20);
-const SILENCE: Duration = Duration::from_secs(60);
 /// Messages that wait for a slow agent, and for a task's own reader.
 const QUEUE: usize = 64;
 
@@ -116,8 +111,8 @@ pub async fn open(
 
 async fn serve(gateway: &Gateway, caller: &Caller, upgraded: Upgraded) {
     let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_OUTPUT_BYTES))
-        .max_frame_size(Some(MAX_OUTPUT_BYTES));
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     match tokio::time::timeout(HELLO, greet(&mut socket)).await {
