@@ -63,7 +63,8 @@ fn build(target: &Path) -> Result<std::path::PathBuf> {
         .env("CARGO_TARGET_DIR", &folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let program = folder.join(TARGET).join("release/mainstay");
-    let bytes = fs::read(&program).with_context(|| format!("no program at {program:?}"))?;
+    let bytes =
+        fs::read(&program).with_context(|| format!("no program at {}", program.display()))?;
     if needs_interpreter(&bytes) {
         bail!("{} is not static", program.display());
     }

@@ -5,8 +5,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::cast_precision_loss,
-    reason = "a measurement stops where it fails"
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a measurement stops where it fails, has its own clock, and counts little"
 )]
 
 use std::path::PathBuf;

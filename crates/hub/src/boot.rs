@@ -32,6 +32,10 @@ pub(crate) struct Incarnation {
 }
 
 /// Opens a log, waiting for a predecessor that is ending.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "another process is waited for, before this hub has time of its own"
+)]
 pub(crate) fn open_log(
     ground: &Arc<dyn Ground>,
     dir: &Path,

@@ -166,7 +166,12 @@ impl Hub {
         let ground = &hub.shared.ground;
         ground.spawn(Box::pin(hub.clone().perform(action_queue)));
         ground.spawn(Box::pin(hub.clone().keep_retention()));
-        Ok((hub, tokio::spawn(service.run(written))))
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "its owner waits for this one, which Ground::spawn has no handle for"
+        )]
+        let running = tokio::spawn(service.run(written));
+        Ok((hub, running))
     }
 }
 

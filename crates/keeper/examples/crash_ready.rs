@@ -3,6 +3,11 @@
 //! `crash_ready SOCKET KILLS`: `SOCKET` is the shim's of a running service instance that writes to
 //! its ready descriptor. Prints the times from the kill to the next ready byte, as the shim sees
 //! them (`recoveryMs`) and as this program does, in milliseconds.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a few thousand times"
+)]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

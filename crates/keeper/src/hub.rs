@@ -37,6 +37,7 @@ pub(crate) struct Process {
     pub(crate) pidfd: OwnedFd,
     pub(crate) link: Link,
     /// Said hello, and named this generation.
+    #[allow(clippy::option_option, reason = "no hello yet is not no generation")]
     pub(crate) current: Option<Option<GenerationRef>>,
 }
 

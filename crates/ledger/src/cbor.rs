@@ -76,13 +76,11 @@ impl Writer {
     }
 
     pub fn optional_text(&mut self, value: Option<&str>) -> &mut Writer {
-        match value {
-            Some(value) => self.text(value),
-            None => {
-                self.bytes.push(NULL);
-                self
-            }
+        if let Some(value) = value {
+            return self.text(value);
         }
+        self.bytes.push(NULL);
+        self
     }
 
     pub fn finish(self) -> Vec<u8> {

@@ -3,6 +3,8 @@
 //! A note is text that ends in a newline, an empty line, and one line per signature. Reading is strict: what is written
 //! back is, byte for byte, what was read. Keys of other algorithms may stand beside ours and are passed over.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -84,7 +86,7 @@ impl Note {
         let mut note = format!("{}\n", self.text);
         for line in &self.signatures {
             let blob = STANDARD.encode([&line.key_id[..], &line.signature].concat());
-            note.push_str(&format!("{SIGNATURE_MARK}{} {blob}\n", line.name));
+            let _ = writeln!(note, "{SIGNATURE_MARK}{} {blob}", line.name);
         }
         note
     }

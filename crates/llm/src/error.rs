@@ -180,7 +180,7 @@ fn classify(
     }
     // Inside a 200 answer only names and, with some servers, a numeric code are left.
     match (kind_name, numeric_code) {
-        (_, Some(code @ 400..=599)) => kind_of_status(code as u16),
+        (_, Some(code @ 400..=599)) => kind_of_status(u16::try_from(code).unwrap_or(500)),
         ("invalid_request_error", _) => ErrorKind::BadRequest,
         _ if code == "invalid_prompt" => ErrorKind::BadRequest,
         _ => ErrorKind::Server,

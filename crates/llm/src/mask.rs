@@ -345,7 +345,7 @@ mod tests {
         let masked = mask_times(&body, Dialect::Anthropic, window, &|_| false, false);
         assert_eq!(
             masked["system"],
-            json!(format!("{0} {0} 12:00", TIME_PLACEHOLDER))
+            json!(format!("{TIME_PLACEHOLDER} {TIME_PLACEHOLDER} 12:00"))
         );
     }
 

@@ -144,7 +144,7 @@ fn whole(head: &AnswerHead, text: &str, tool_calls: &[ToolCall], usage: Usage) -
     for call in tool_calls {
         let mut call = call.clone();
         if serde_json::from_str::<serde_json::Map<_, _>>(&call.arguments).is_err() {
-            call.arguments = "{}".to_owned();
+            "{}".clone_into(&mut call.arguments);
         }
         blocks.push(Block::ToolCall(call));
     }

@@ -259,6 +259,11 @@ impl Pace {
     }
 
     /// How long to wait before more is read. An answer that was waited for makes up for what came before it.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "time runs forwards, and a float that is too large becomes the largest number"
+    )]
     fn wait(&mut self, bytes: usize, answered: bool, now: Instant) -> Option<Duration> {
         if answered {
             *self = Self::new(now);

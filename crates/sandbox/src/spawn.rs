@@ -183,7 +183,7 @@ fn run(shared: &mut Shared<'_>) -> (Step, i32) {
             rlim_cur: 0,
             rlim_max: 0,
         };
-        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
         if let Some((uid, gid)) = shared.launch.user {
             if libc::syscall(libc::SYS_setgroups, 0usize, std::ptr::null::<libc::gid_t>()) < 0
                 || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
@@ -263,7 +263,7 @@ fn reset_signals(ignored: &[libc::c_int]) {
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
         for signal in ignored {
-            libc::sigaction(*signal, &default, std::ptr::null_mut());
+            libc::sigaction(*signal, &raw const default, std::ptr::null_mut());
         }
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());

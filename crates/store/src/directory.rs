@@ -53,6 +53,7 @@ pub(crate) fn prepare(dir: &Path, create: bool) -> Result<(), OpenError> {
         source: errno.into(),
     })?;
     // The kernel's field is signed on some machines; the numbers are 32 bits wide everywhere.
+    #[allow(clippy::cast_sign_loss, reason = "the bits are what is compared")]
     let number = stat.f_type as u64 & 0xffff_ffff;
     match NETWORK_FILE_SYSTEMS
         .iter()

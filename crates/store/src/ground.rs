@@ -26,6 +26,7 @@ pub enum Stage {
 /// Chance, and the disk's health.
 pub trait Ground: Debug + Send + Sync {
     /// Fills with random bytes.
+    #[allow(clippy::disallowed_methods, reason = "the machine's own")]
     fn fill(&self, bytes: &mut [u8]) -> Result<(), StoreError> {
         aws_lc_rs::rand::fill(bytes).map_err(|_| StoreError::Random)
     }

@@ -105,7 +105,7 @@ pub(crate) fn begin_writing(connection: &Connection) -> rusqlite::Result<()> {
     })?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES as i64)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES.cast_signed())?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
 }

@@ -193,7 +193,7 @@ fn agents_instances_and_the_log_are_shown() {
     assert_eq!(instances["items"].as_array().unwrap().len(), 2);
     assert!(instances["items"][0]["isolation"].is_string());
     let head = served.get("/api/v1/log/head").json();
-    assert!(head["size"].as_u64().unwrap() > 3 && head["text"].as_str().unwrap().contains("\n"));
+    assert!(head["size"].as_u64().unwrap() > 3 && head["text"].as_str().unwrap().contains('\n'));
     let page = served.get("/api/v1/log/entries?from=1&limit=2").json();
     assert_eq!(
         (

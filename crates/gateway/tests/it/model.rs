@@ -136,7 +136,8 @@ async fn a_prompt_with_the_time_in_it_is_matched_and_another_prompt_is_not() {
         let unix = std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .unwrap()
-            .as_secs() as i64
+            .as_secs()
+            .cast_signed()
             + offset_s;
         format!("The time is {unix}. Go.")
     };

@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::manual_assert,
+    clippy::disallowed_methods,
+    reason = "a test may, and plays the world below the hub"
+)]
 //! The hub on a real log, with a home and a shim played by the test.
 
 mod child;

@@ -217,7 +217,7 @@ impl History {
     /// What an agent is to do. Equal requests are told apart by occurrence.
     fn input(&mut self) -> String {
         let mut acts = Vec::new();
-        for turn in 0..self.random.below(4) + 1 {
+        for turn in 0..=self.random.below(4) {
             acts.push(format!("model turn {turn}"));
             for _ in 0..self.random.below(3) {
                 let verbs = ["pure", "keyed", "queryable", "opaque", "local"];

@@ -93,7 +93,7 @@ fn every_proof_of_every_small_tree_holds_and_no_neighbour_of_it_does() {
                     size,
                     &root,
                     index,
-                    &leaves[index as usize % leaves.len()],
+                    &leaves[usize::try_from(index).unwrap() % leaves.len()],
                     path,
                 )
             };

@@ -53,7 +53,7 @@ pub(super) fn month(name: &str) -> Option<i64> {
             || name.eq_ignore_ascii_case(&month[..3])
             || (*month == "september" && name.eq_ignore_ascii_case("sept"))
     })?;
-    Some(at as i64 + 1)
+    i64::try_from(at).ok().map(|at| at + 1)
 }
 
 pub(super) fn is_weekday(name: &str) -> bool {

@@ -260,7 +260,7 @@ fn fraction(cursor: Cursor) -> (Cursor, (i64, i64)) {
         }
         let shown = count.min(3);
         let (value, _) = after.digits(shown)?;
-        let unit = 10_i64.pow(3 - shown as u32);
+        let unit = 10_i64.pow(3 - u32::try_from(shown).ok()?);
         let (_, end) = after.digits(count)?;
         Some((end, (value * unit, unit)))
     };

@@ -299,7 +299,7 @@ fn as_next_request(agent: Dialect, got: &[u8], streamed: bool) -> Value {
         Dialect::Anthropic => {
             let mut content: Vec<Value> = Vec::new();
             for event in &events {
-                let at = event["index"].as_u64().unwrap_or_default() as usize;
+                let at = usize::try_from(event["index"].as_u64().unwrap_or_default()).unwrap();
                 match event["type"].as_str().unwrap() {
                     "content_block_start" => content.push(event["content_block"].clone()),
                     "content_block_delta" => {

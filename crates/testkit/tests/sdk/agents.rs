@@ -1,6 +1,6 @@
 //! The ordinary agents under `tests/`: which SDK, which dialect, how they are started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use testkit::sdk;
 
@@ -62,7 +62,9 @@ pub(crate) const NODE_MESSAGES: Sdk = sdk(
 
 impl Sdk {
     fn is_node(&self) -> bool {
-        self.file.ends_with(".mjs")
+        Path::new(self.file)
+            .extension()
+            .is_some_and(|extension| extension == "mjs")
     }
 
     /// The command line, or nothing where the SDK isn't installed. Node resolves packages from

@@ -1,4 +1,5 @@
 //! Entries in, spans out: each story is written as a person would tell it, and so are its spans.
+#![allow(clippy::cast_possible_wrap, reason = "a story has few entries")]
 
 use std::collections::HashMap;
 
