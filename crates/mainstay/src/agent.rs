@@ -14,7 +14,7 @@ pub struct StartArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mainstay stop researcher")]
+#[command(after_help = "Examples:\n  mainstay stop researcher\n  mainstay stop researcher/1")]
 pub struct StopArgs {
     #[arg(value_name = "AGENT[/INSTANCE]")]
     target: String,
@@ -40,11 +40,19 @@ pub async fn restart(place: &PlaceArgs, args: RestartArgs) -> Outcome {
 }
 
 async fn act(place: &PlaceArgs, verb: &str, target: &str) -> Outcome {
-    let target = instance_or_agent(target);
+    let target = in_full(target);
     Client::new(place)?
         .post(&format!("/control/{verb}"), &json!({"target": target}))
         .await?;
     Ok(Exit::Done)
+}
+
+/// `researcher/0` and `researcher/researcher-0` both name `researcher/researcher-0`.
+fn in_full(target: &str) -> String {
+    match target.split_once('/') {
+        None => target.to_owned(),
+        Some((agent, _)) => format!("{agent}/{}", instance_or_agent(target)),
+    }
 }
 
 /// `researcher/0` and `researcher/researcher-0` both name the instance `researcher-0`.
@@ -68,5 +76,7 @@ mod tests {
         check("researcher", "researcher");
         check("researcher/1", "researcher-1");
         check("researcher/researcher-1", "researcher-1");
+        assert_eq!(in_full("researcher"), "researcher");
+        assert_eq!(in_full("researcher/1"), "researcher/researcher-1");
     }
 }

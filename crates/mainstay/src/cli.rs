@@ -4,7 +4,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
@@ -65,9 +66,9 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Print what happens, from the log
     Events(event::EventsArgs),
-    /// Let a stopped agent work again
+    /// Let a stopped agent or instance work again
     Start(agent::StartArgs),
-    /// Stop an agent until it is started again; its tasks wait
+    /// Stop an agent, or one instance, until it is started again; its tasks wait
     Stop(agent::StopArgs),
     /// End and start an agent's processes; its tasks go on
     Restart(agent::RestartArgs),
@@ -101,6 +102,14 @@ struct RuntimeArgs {}
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // Asked for nothing: say what there is. The parser would name what is hidden, too.
+        Err(error)
+            if error.kind() == ErrorKind::MissingSubcommand
+                && error.to_string().starts_with("error: 'mainstay' ") =>
+        {
+            eprint!("{}", Cli::command().render_help());
+            return Exit::Usage.into();
+        }
         Err(error) => {
             let _closed = error.print();
             return if error.use_stderr() {

@@ -155,15 +155,6 @@ impl Client {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<reqwest::Response, CallError> {
-        if path.starts_with("/control/") && self.socket().is_none() {
-            let failure = Failure::new(
-                Exit::NotAllowed,
-                format!("{} does this for its own machine only", self.name()),
-            );
-            return Err(CallError::Refused(failure.with_hint(
-                "call it there, without MAINSTAY_URL: the state's socket knows who you are",
-            )));
-        }
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -192,7 +183,14 @@ impl Client {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let message = if problems.is_empty() {
+        let message = if status == StatusCode::UNAUTHORIZED {
+            let whose = if self.token.is_some() {
+                "does not know this token"
+            } else {
+                "asks for a token"
+            };
+            format!("{} {whose}", self.name())
+        } else if problems.is_empty() {
             let said = text("detail").or_else(|| text("title"));
             said.map_or_else(
                 || format!("{} answered {status}", self.name()),
@@ -211,8 +209,9 @@ impl Client {
         };
         let failure = Failure::new(exit, message);
         let failure = match exit {
-            Exit::NotAllowed if self.token.is_none() && self.socket().is_none() => failure
-                .with_hint("set MAINSTAY_TOKEN to what `mainstay token` prints on the server"),
+            Exit::NotAllowed if status == StatusCode::UNAUTHORIZED => failure.with_hint(
+                "set MAINSTAY_TOKEN, or the context's token, to what `mainstay token` prints on the server",
+            ),
             _ => match text("hint") {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,

@@ -14,7 +14,7 @@ use store::{
 use crate::client::{CallError, Client};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{OutputArgs, cell, print, printable};
-use crate::place::PlaceArgs;
+use crate::place::{PlaceArgs, refuse_newer};
 
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 /// The API's largest page.
@@ -182,6 +182,7 @@ pub fn entry_line(entry: &Value) -> String {
 /// The logs of a state: of each workspace, and the system's.
 fn logs(place: &PlaceArgs) -> Result<Vec<(String, PathBuf)>, Failure> {
     let state = place.state()?;
+    refuse_newer(&state)?;
     let mut found = Vec::new();
     let workspaces = std::fs::read_dir(state.join("workspaces"))
         .into_iter()
@@ -273,7 +274,9 @@ fn read_head(path: &Path) -> Result<(String, String), Failure> {
         std::fs::File::open(path)
             .and_then(|file| file.take(MAX_HEAD_BYTES).read_to_string(&mut text))
     };
-    read.map_err(|error| wrong().because(error))?;
+    read.map_err(|error| {
+        Failure::usage(format!("failed to read the head in {}", path.display())).because(error)
+    })?;
     let head = SignedHead::parse(&text).map_err(|error| {
         wrong()
             .because(error)
@@ -401,7 +404,14 @@ fn refolded(name: &str, dir: &Path, mode: RebuildMode) -> Result<Result<Rebuilt,
         Err(error) => {
             let failure =
                 Failure::new(Exit::Failed, format!("failed to rebuild {}", dir.display()));
-            Err(failure.because(error))
+            let failure = failure.because(error);
+            // A running hub holds what it would have to be told.
+            Err(match mode {
+                RebuildMode::Write => failure.with_hint(
+                    "end the `mainstay up` of this state first; `log rebuild --check` works beside it",
+                ),
+                RebuildMode::Check => failure,
+            })
         }
     }
 }

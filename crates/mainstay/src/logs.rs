@@ -34,7 +34,7 @@ pub struct LogsArgs {
 }
 
 pub async fn logs(place: &PlaceArgs, args: LogsArgs) -> Outcome {
-    let state = place.state()?;
+    let state = place.local_state("the logs")?;
     let file = if args.stdout {
         "stdout.log"
     } else {

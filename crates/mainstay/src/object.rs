@@ -129,8 +129,8 @@ pub async fn describe(place: &PlaceArgs, args: DescribeArgs) -> Outcome {
     let kind = Kind::parse(&args.kind)?;
     let client = Client::new(place)?;
     let mut found = fetch(&client, kind, args.name.as_deref()).await?;
-    if let (Kind::Agent, Some(name), Some(_)) = (kind, &args.name, client.socket()) {
-        // What was resolved, beside how it stands; a hub elsewhere shows the latter only.
+    if let (Kind::Agent, Some(name)) = (kind, &args.name) {
+        // What was resolved, beside how it stands.
         found["spec"] = client
             .get(&format!("/control/objects/Agent/{}", encoded(name)))
             .await?;

@@ -78,6 +78,17 @@ impl PlaceArgs {
         }
     }
 
+    /// The state directory, for what can be read on its own machine only.
+    pub fn local_state(&self, what: &str) -> Result<PathBuf, Failure> {
+        match self.address()? {
+            Address::Url { url, .. } if self.state.is_none() => Err(Failure::usage(format!(
+                "{what} of the hub at {url} lie on its own machine"
+            ))
+            .with_hint("call this there, without MAINSTAY_URL or a context")),
+            _ => self.state(),
+        }
+    }
+
     /// Where the hub is.
     pub fn address(&self) -> Result<Address, Failure> {
         if let Some(url) = variable("MAINSTAY_URL") {
@@ -159,6 +170,25 @@ fn default_state() -> Result<PathBuf, Failure> {
             .with_hint("give --state DIR")
     })?;
     Ok(base.join("mainstay"))
+}
+
+/// A state that a newer program made may hold what this one misreads, or would spoil.
+pub fn refuse_newer(state: &Path) -> Result<(), Failure> {
+    let Ok(version) = std::fs::read_to_string(state.join("VERSION")) else {
+        return Ok(());
+    };
+    match version.trim().parse::<u32>() {
+        Ok(found) if found <= keeper::FORMAT => Ok(()),
+        _ => {
+            let found = crate::output::printable(version.trim());
+            let text = format!(
+                "state {} has format {found}, and this program knows {}",
+                state.display(),
+                keeper::FORMAT
+            );
+            Err(Failure::new(Exit::Failed, text).with_hint("use the program that made it"))
+        }
+    }
 }
 
 /// The directory of the state's one workspace.

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The same before anything was reached: a hub that starts is there within this.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
+/// For a last look at a task that is let go.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 const MAX_INPUT_BYTES: u64 = 32 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
@@ -58,16 +60,35 @@ pub async fn run(place: &PlaceArgs, args: RunArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     let id = cell(&task, "id");
+    let begun = task.clone();
     let settled = tokio::select! {
-        settled = settle(&client, &submission, task) => settled?,
+        settled = settle(&client, &submission, task) => settled,
         // Shows what happens meanwhile; it ends with the wait.
         _never = progress(&client, &id, show_progress) => return Ok(Exit::Failed),
         _signal = tokio::signal::ctrl_c() => {
             eprintln!("\nlet go of task {id}; it goes on: mainstay task show {id}");
+            let_go(&client, begun, args.output).await?;
             return Ok(Exit::Interrupted);
         }
     };
-    report(&settled, args.output)
+    match settled {
+        Ok(task) => report(&task, args.output),
+        Err(failure) => {
+            let_go(&client, begun, args.output).await?;
+            Err(failure)
+        }
+    }
+}
+
+/// Who asked for data gets the task, whatever came of the wait: as it stands, or as it began.
+async fn let_go(client: &Client, begun: Value, output: OutputArgs) -> Result<(), Failure> {
+    if !output.is_data() {
+        return Ok(());
+    }
+    let path = task::path(&cell(&begun, "id"), "");
+    let newer = tokio::time::timeout(LAST_LOOK, client.get(&path)).await;
+    let task = newer.ok().and_then(Result::ok).unwrap_or(begun);
+    print(output, &task, |_| String::new())
 }
 
 fn read_input(input: Option<String>) -> Result<String, Failure> {

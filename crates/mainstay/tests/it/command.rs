@@ -149,3 +149,13 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn asked_for_nothing_it_says_what_there_is_and_nothing_that_is_hidden() {
+    let ran = House::new().run(&[]).expect(2);
+    assert!(ran.out.is_empty(), "{ran:?}");
+    assert!(
+        ran.err.contains("\n  doctor ") && !ran.err.contains("demo-tools"),
+        "{ran:?}"
+    );
+}

@@ -377,8 +377,9 @@ fn a_client_elsewhere_needs_the_address_and_the_token() {
     assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), expected());
     let described = run(Some(&token), &["describe", "agent", "ten"]);
     assert_eq!(described.status.code(), Some(0), "{described:?}");
-    let local = run(Some(&token), &["secret", "list"]);
-    assert_eq!(local.status.code(), Some(5), "{local:?}");
+    let local = run(Some(&token), &["logs", "ten"]);
+    assert_eq!(local.status.code(), Some(2), "{local:?}");
+    assert!(String::from_utf8_lossy(&local.stderr).contains("on its own machine"));
     for wrong in [None, Some("mst_wrong")] {
         let refused = run(wrong, &["run", "ten", "go"]);
         assert_eq!(refused.status.code(), Some(5));
@@ -423,6 +424,11 @@ fn an_interrupted_run_lets_go_of_a_task_that_goes_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&id));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (printed["id"].as_str(), printed["state"].as_str()),
+        (Some(id.as_str()), Some("working"))
+    );
     wait_for("the answer", || {
         let task = house
             .run(&["task", "show", &id, "-o", "json"])

@@ -128,11 +128,17 @@ impl House {
 
     /// Starts `up` and waits until it says that it is ready.
     pub fn up(&mut self, manifests: &[&Path]) {
+        self.up_with(&[], manifests);
+    }
+
+    /// The same with more options.
+    pub fn up_with(&mut self, options: &[&str], manifests: &[&Path]) {
         let paths: Vec<String> = manifests
             .iter()
             .map(|path| path.display().to_string())
             .collect();
         let mut arguments = vec!["up", "--listen", "127.0.0.1:0"];
+        arguments.extend(options);
         arguments.extend(paths.iter().map(String::as_str));
         let errors = std::fs::File::options()
             .create(true)

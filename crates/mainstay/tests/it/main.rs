@@ -9,6 +9,7 @@
 
 mod child;
 mod command;
+mod elsewhere;
 mod example;
 mod fleet;
 mod house;
