@@ -76,12 +76,18 @@ fn parameter(parameter: &Parameter) -> Value {
         Place::Query => "query",
         Place::Header => "header",
     };
-    let kind = if parameter.integer {
-        "integer"
-    } else {
-        "string"
-    };
-    json!({"name": parameter.name, "in": place, "required": false, "description": parameter.text, "schema": {"type": kind}})
+    json!({"name": parameter.name, "in": place, "required": false, "description": parameter.text, "schema": schema_of(parameter)})
+}
+
+/// What a parameter's values are, as exactly as handlers take them.
+fn schema_of(parameter: &Parameter) -> Value {
+    match parameter.name {
+        "limit" => json!({"type": "integer", "minimum": 1, "maximum": 200}),
+        "state" => schema::task_state(),
+        "Idempotency-Key" => json!({"type": "string", "pattern": "^[!-~]([ -~]{0,254}[!-~])?$"}),
+        _ if parameter.integer => json!({"type": "integer", "minimum": 0}),
+        _ => json!({"type": "string"}),
+    }
 }
 
 fn responses(operation: &Operation) -> Value {
@@ -188,6 +194,26 @@ mod tests {
             }
         }
         assert!(references > 30);
+    }
+
+    #[test]
+    fn a_parameters_schema_is_what_the_handlers_take() {
+        let document = document();
+        let parameters = document["paths"]["/api/v1/tasks"]["get"]["parameters"].clone();
+        let schema = |name: &str| {
+            let parameters = parameters.as_array().unwrap().iter();
+            let mut named = parameters.filter(|parameter| parameter["name"] == name);
+            named.next().unwrap()["schema"].clone()
+        };
+        let limit = schema("limit");
+        for n in [0, 1, 200, 201] {
+            let fits = limit["minimum"].as_u64() <= Some(n) && Some(n) <= limit["maximum"].as_u64();
+            let is_taken = crate::decode::page_limit(Some(usize::try_from(n).unwrap())).is_ok();
+            assert_eq!(fits, is_taken, "{n}");
+        }
+        for word in schema("state")["enum"].as_array().unwrap() {
+            assert!(super::super::task::state_word(word.as_str().unwrap()).is_ok());
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn resume_task() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "step": {"type": "integer"},
+            "step": {"type": "integer", "minimum": 0, "maximum": u32::MAX},
             "as": {"enum": ["done", "repeat", "fail"], "description": "`fail` fails the step, not the task."},
             "result": {"description": "The step's result, with `done`."},
         },
@@ -100,12 +100,19 @@ fn resume_task() -> Value {
     })
 }
 
+/// A2A's words.
+pub(super) fn task_state() -> Value {
+    json!({"enum": [
+        "submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected",
+    ]})
+}
+
 fn task() -> Value {
     object(json!({
         "id": {"type": "string"},
         "agent": {"type": "string"},
         "session": {"type": "string"},
-        "state": {"enum": ["submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected"]},
+        "state": task_state(),
         "output": {"description": "Text, or the agent's JSON; null while there is none."},
         "attempts": {"type": "integer"},
         "steps": {"type": "integer", "description": "Delivered to the attempt that ended the task."},

@@ -249,7 +249,7 @@ async fn list(
     Ok(Json(hub.task_list(filter).await?))
 }
 
-fn state_word(word: &str) -> Result<(), Problem> {
+pub(super) fn state_word(word: &str) -> Result<(), Problem> {
     use TaskState::{
         AuthRequired, Canceled, Completed, Failed, InputRequired, Rejected, Submitted, Working,
     };
