@@ -47,6 +47,13 @@ func serving(name string, hosts []string) x509.Certificate {
 	return template
 }
 
+// both is for a server that is also its own client, as etcd is.
+func both(name string, hosts []string) x509.Certificate {
+	template := serving(name, hosts)
+	template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	return template
+}
+
 func newAuthority(into, name string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -49,6 +49,11 @@ func serverSide(into string, addresses []string) error {
 			"apiserver":                serving("kube-apiserver", append(names, addresses...)),
 			"apiserver-kubelet-client": client("kube-apiserver-kubelet-client", "system:masters"),
 		}},
+		// Its own authority: whoever it signs may change anything in the cluster, unasked.
+		{"etcd-ca", map[string]x509.Certificate{
+			"etcd":                  both("etcd", []string{"127.0.0.1"}),
+			"apiserver-etcd-client": client("kube-apiserver-etcd-client", ""),
+		}},
 		// Its own authority: whoever it signs may claim to be anybody before an extension server.
 		{"front-proxy-ca", map[string]x509.Certificate{
 			"front-proxy-client": client("front-proxy-client", ""),

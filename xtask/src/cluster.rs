@@ -14,6 +14,7 @@ mod documents;
 mod down;
 mod fail;
 mod fake;
+mod health;
 mod layout;
 mod missing;
 mod network;

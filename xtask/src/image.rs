@@ -146,3 +146,54 @@ impl<W: Write> Tar<W> {
         Ok(self.to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn output(program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_a_tar_whose_manifest_names_a_layer_with_its_own_digest() {
+        let folder = std::env::temp_dir().join(format!("mainstay-image-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let program = folder.join("program");
+        // Not a whole number of blocks.
+        fs::write(&program, vec![7; 3 * BLOCK + 1]).unwrap();
+        let image = Image {
+            name: "localhost/program:test".to_owned(),
+            entrypoint: vec!["/program".to_owned()],
+            files: vec![("program".to_owned(), program)],
+        };
+        let (first, second) = (folder.join("first.tar"), folder.join("second.tar"));
+        image.write(&first).unwrap();
+        image.write(&second).unwrap();
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+
+        let archive = first.to_str().unwrap();
+        output("tar", &["-xf", archive, "-C", folder.to_str().unwrap()]);
+        let manifest = fs::read(folder.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest[0]["RepoTags"][0], "localhost/program:test");
+        let layer = folder.join(manifest[0]["Layers"][0].as_str().unwrap());
+        let digest = output("sha256sum", &[layer.to_str().unwrap()]);
+        let digest = digest.split_whitespace().next().unwrap();
+        assert_eq!(layer.file_stem().unwrap(), digest);
+
+        let configuration = folder.join(manifest[0]["Config"].as_str().unwrap());
+        let configuration = fs::read(configuration).unwrap();
+        let configuration: serde_json::Value = serde_json::from_slice(&configuration).unwrap();
+        let named = &configuration["rootfs"]["diff_ids"][0];
+        assert_eq!(*named, format!("sha256:{digest}"));
+        let names = output("tar", &["-tvf", layer.to_str().unwrap()]);
+        assert!(names.contains("drwxrwxrwt 0/0"), "{names}");
+        assert!(names.contains("-rwxr-xr-x 0/0            1537"), "{names}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -165,7 +165,8 @@ fn pause(layout: &Layout) -> Result<()> {
 fn image(layout: &Layout, name: &str) -> Result<()> {
     let program = layout.program(name);
     let to = layout.image(name);
-    once(&to, &hex(&fs::read(&program)?), || {
+    let made_from = fs::read_to_string(stamp(&program))? + include_str!("../image.rs");
+    once(&to, &hex(made_from.as_bytes()), || {
         let image = Image {
             name: image_name(name),
             entrypoint: vec![format!("/{name}")],
@@ -177,7 +178,7 @@ fn image(layout: &Layout, name: &str) -> Result<()> {
 
 /// Makes a file unless it was made from the same before.
 fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
-    let stamp = to.with_added_extension("made-from");
+    let stamp = stamp(to);
     if to.exists() && fs::read_to_string(&stamp).is_ok_and(|text| text == fingerprint) {
         return Ok(());
     }
@@ -190,6 +191,11 @@ fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Resu
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// The file beside a made one that says what it was made from.
+fn stamp(of: &Path) -> PathBuf {
+    of.with_added_extension("made-from")
 }
 
 fn fingerprint(folder: &Path, flags: &str) -> Result<String> {

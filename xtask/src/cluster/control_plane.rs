@@ -78,15 +78,15 @@ fn program(layout: &Layout, component: &str) -> Command {
 }
 
 fn etcd(cluster: &Cluster) -> Command {
+    let layout = &cluster.layout;
     let ports = &cluster.record.ports;
-    let clients = format!("http://127.0.0.1:{}", ports.etcd);
-    let peers = format!("http://127.0.0.1:{}", ports.etcd_peers);
-    let mut command = program(&cluster.layout, ETCD);
+    let clients = format!("https://127.0.0.1:{}", ports.etcd);
+    let peers = format!("https://127.0.0.1:{}", ports.etcd_peers);
+    let data = layout.state.join(ETCD);
+    let mut command = program(layout, ETCD);
+    let file = |flag: &str, name: &str| format!("--{flag}={}", layout.credential(name).display());
     command
-        .arg(format!(
-            "--data-dir={}",
-            cluster.layout.state.join(ETCD).display()
-        ))
+        .arg(format!("--data-dir={}", data.display()))
         .arg(format!("--listen-client-urls={clients}"))
         .arg(format!("--advertise-client-urls={clients}"))
         .arg(format!("--listen-peer-urls={peers}"))
@@ -94,6 +94,14 @@ fn etcd(cluster: &Cluster) -> Command {
         .arg(format!("--initial-cluster=default={peers}"))
         // The cluster is for tests: it may lose its data with the machine's power.
         .arg("--unsafe-no-fsync");
+    // Every user of the machine reaches 127.0.0.1, and who writes to etcd is root on the nodes.
+    for of in ["", "peer-"] {
+        command
+            .arg(format!("--{of}client-cert-auth"))
+            .arg(file(&format!("{of}trusted-ca-file"), "etcd-ca.crt"))
+            .arg(file(&format!("{of}cert-file"), "etcd.crt"))
+            .arg(file(&format!("{of}key-file"), "etcd.key"));
+    }
     command
 }
 
@@ -103,7 +111,10 @@ fn api_server(cluster: &Cluster) -> Command {
     let mut command = program(layout, API_SERVER);
     let file = |flag: &str, name: &str| format!("--{flag}={}", layout.credential(name).display());
     command
-        .arg(format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd))
+        .arg(format!("--etcd-servers=https://127.0.0.1:{}", ports.etcd))
+        .arg(file("etcd-cafile", "etcd-ca.crt"))
+        .arg(file("etcd-certfile", "apiserver-etcd-client.crt"))
+        .arg(file("etcd-keyfile", "apiserver-etcd-client.key"))
         .arg(format!("--bind-address={HOST}"))
         .arg(format!("--advertise-address={HOST}"))
         .arg(format!("--secure-port={}", ports.api_server))
@@ -178,6 +189,8 @@ fn controller(cluster: &Cluster, name: &str) -> Command {
     command
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg("--bind-address=127.0.0.1")
+        // The defaults of 20 and 50 requests a second make thousands of fake pods wait for minutes.
+        .args(["--kube-api-qps=200", "--kube-api-burst=400"])
         // There is one of each; after a restart nobody waits for a lease to run out.
         .arg("--leader-elect=false");
     command

@@ -203,14 +203,16 @@ fn is_ready_on(kubectl: &Kubectl, node: &str) -> bool {
         .is_ok_and(|text| text.contains("True"))
 }
 
+/// Those that take any pod: not the nodes of a control plane, nor KWOK's.
 fn ready_nodes(kubectl: &Kubectl) -> Result<Vec<String>> {
-    let names = kubectl.read(&[
-        "get",
-        "nodes",
-        "--output=jsonpath={.items[*].metadata.name}",
-    ])?;
-    Ok(names
-        .split_whitespace()
+    let list = kubectl.json(&["get", "nodes"])?;
+    let nodes = list["items"]
+        .as_array()
+        .context("kubectl listed no nodes")?;
+    Ok(nodes
+        .iter()
+        .filter(|node| node["spec"]["taints"].is_null())
+        .filter_map(|node| node["metadata"]["name"].as_str())
         .filter(|name| up::is_node_ready(kubectl, name))
         .map(str::to_owned)
         .collect())

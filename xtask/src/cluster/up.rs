@@ -13,7 +13,7 @@ use super::client::Kubectl;
 use super::fake::Fleet;
 use super::layout::{Layout, NODES};
 use super::record::Cluster;
-use super::{build, control_plane, missing, network, node, process};
+use super::{build, control_plane, health, missing, network, node, process};
 use crate::run::root;
 
 /// What the kubelets set for the whole machine; `down` sets it back.
@@ -84,7 +84,7 @@ pub fn wait_until_ready(cluster: &Cluster) -> Result<()> {
     let limit = Duration::from_secs(90);
     for node in &NODES {
         process::wait(&format!("{} was not ready", node.name), limit, || {
-            is_node_ready(&kubectl, node.name)
+            health::is_kubelet_well(node) && is_node_ready(&kubectl, node.name)
         })?;
     }
     process::wait("the default service account was not there", limit, || {
@@ -103,7 +103,7 @@ pub fn wait_until_ready(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// What the API server last heard of a node.
+/// What the API server thinks of a node, which may be a minute old.
 pub fn is_node_ready(kubectl: &Kubectl, name: &str) -> bool {
     let ready = "--output=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
     kubectl
