@@ -52,7 +52,16 @@ impl Tx<'_> {
             }
             return;
         }
-        let answer = (class == Class::Done).then(|| answer_of(&exit.stdout));
+        let is_whole = class == Class::Done && !exit.stdout_truncated;
+        let answer = is_whole.then(|| answer_of(&exit.stdout));
+        let answer = match answer.transpose() {
+            Ok(answer) => answer,
+            // Another attempt would be given the same recorded answers and write the same.
+            Err(why) => {
+                self.emit(id, "shim", ended_event(attempt, class, exit));
+                return self.fail(id, "agent", why);
+            }
+        };
         let reason = exit
             .spawn_error
             .clone()
@@ -293,8 +302,9 @@ fn ended_event(attempt: u32, class: Class, exit: &ShimExit) -> mainstay_core::ev
 }
 
 /// Standard output as an answer: text less its last line break, as a shell's `$(…)` has it, or
-/// JSON after a first line `Content-Type: application/json` and an empty one.
-fn answer_of(stdout: &str) -> Answer {
+/// JSON after a first line `Content-Type: application/json` and an empty one. What says that it is
+/// JSON must be JSON: clients would get a text where they expect an object.
+fn answer_of(stdout: &str) -> Result<Answer, String> {
     let normal = stdout
         .strip_prefix("Content-Type:")
         .or_else(|| stdout.strip_prefix("content-type:"));
@@ -307,19 +317,22 @@ fn answer_of(stdout: &str) -> Answer {
             && rest[..at].trim().starts_with("application/json")
         {
             let body = rest[at + len..].trim();
-            if serde_json::from_str::<serde_json::Value>(body).is_ok() {
-                return Answer {
+            return match serde_json::from_str::<serde::de::IgnoredAny>(body) {
+                Ok(_) => Ok(Answer {
                     content_type: "application/json".into(),
                     output: body.as_bytes().to_vec(),
-                };
-            }
+                }),
+                Err(error) => Err(format!(
+                    "its answer says Content-Type: application/json, but what follows is no JSON: {error}"
+                )),
+            };
         }
     }
     let text = stdout.strip_suffix('\n').unwrap_or(stdout);
-    Answer {
+    Ok(Answer {
         content_type: "text/plain; charset=utf-8".into(),
         output: text.as_bytes().to_vec(),
-    }
+    })
 }
 
 /// For an end that left nothing on standard error.
@@ -346,7 +359,7 @@ mod tests {
     #[test]
     fn standard_output_is_text_or_declared_json() {
         let check = |stdout: &str, kind: &str, output: &str| {
-            let answer = answer_of(stdout);
+            let answer = answer_of(stdout).unwrap();
             assert!(answer.content_type.starts_with(kind), "{stdout:?}");
             assert_eq!(answer.output, output.as_bytes(), "{stdout:?}");
         };
@@ -358,9 +371,18 @@ mod tests {
             "{\"a\": 1}",
         );
         check(
-            "Content-Type: application/json\n\nnot json",
+            "Content-Type: text\n\nx",
             "text/plain",
-            "Content-Type: application/json\n\nnot json",
+            "Content-Type: text\n\nx",
         );
+    }
+
+    #[test]
+    fn an_answer_that_calls_itself_json_is_json_or_no_answer() {
+        for body in ["not json", "{\"a\": ", "", "{} {}"] {
+            let answer = answer_of(&format!("Content-Type: application/json\n\n{body}"));
+            let told = answer.map(|answer| answer.content_type).unwrap_err();
+            assert!(told.starts_with("its answer says"), "{told}");
+        }
     }
 }
