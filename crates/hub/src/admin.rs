@@ -394,17 +394,19 @@ fn instance(state: &State, known: &InstanceState) -> InstanceView {
     }
 }
 
+/// Of each agent of the fleet, and of those that are gone but have tasks: a series that comes and
+/// goes is no help to an alert.
 fn queued(state: &State) -> Vec<(String, i64)> {
-    state
-        .queues
-        .iter()
-        .map(|(agent, queue)| {
-            (
-                agent.clone(),
-                i64::try_from(queue.len()).unwrap_or(i64::MAX),
-            )
-        })
-        .collect()
+    let today = state.generation.as_ref();
+    let fleet = today.and_then(|today| state.fleets.get(&today.number));
+    let agents = fleet.iter().flat_map(|fleet| fleet.agents.keys());
+    let mut counts: std::collections::BTreeMap<String, i64> =
+        agents.map(|agent| (agent.clone(), 0)).collect();
+    for (agent, queue) in &state.queues {
+        let count = i64::try_from(queue.len()).unwrap_or(i64::MAX);
+        counts.insert(agent.clone(), count);
+    }
+    counts.into_iter().collect()
 }
 
 fn counted(state: &State) -> Vec<(String, &'static str, i64)> {

@@ -61,7 +61,14 @@ struct GenAi {
     gen_ai_operation_name: &'static str,
     gen_ai_provider_name: String,
     gen_ai_request_model: String,
-    gen_ai_token_type: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GenAiTokens {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: String,
+    gen_ai_request_model: String,
+    gen_ai_token_type: &'static str,
 }
 
 /// All metrics and their registry.
@@ -80,7 +87,7 @@ pub struct Metrics {
     entries: Counter,
     commit: Histogram,
     operation: Family<GenAi, Histogram>,
-    token_usage: Family<GenAi, Histogram>,
+    token_usage: Family<GenAiTokens, Histogram>,
     /// Models that only their askers' words name.
     asked: Mutex<BTreeSet<String>>,
 }
@@ -266,7 +273,12 @@ impl Metrics {
 
     fn model_call(&self, record: &TaskRecord, n: u32, model: &str, usage: &Usage) {
         let (provider, name) = model.split_once('/').unwrap_or(("", model));
-        let labels = |kind| GenAi {
+        let operation = GenAi {
+            gen_ai_operation_name: "chat",
+            gen_ai_provider_name: provider.to_owned(),
+            gen_ai_request_model: name.to_owned(),
+        };
+        let tokens = |kind| GenAiTokens {
             gen_ai_operation_name: "chat",
             gen_ai_provider_name: provider.to_owned(),
             gen_ai_request_model: name.to_owned(),
@@ -278,15 +290,15 @@ impl Metrics {
         )]
         {
             self.token_usage
-                .get_or_create(&labels(Some("input")))
+                .get_or_create(&tokens("input"))
                 .observe(usage.input_tokens as f64);
             self.token_usage
-                .get_or_create(&labels(Some("output")))
+                .get_or_create(&tokens("output"))
                 .observe(usage.output_tokens as f64);
             if let Some(step) = record.step(n) {
                 let ms = step.ended_ms.unwrap_or(step.intended_ms) - step.intended_ms;
                 self.operation
-                    .get_or_create(&labels(None))
+                    .get_or_create(&operation)
                     .observe(ms as f64 / 1000.0);
             }
         }
@@ -356,6 +368,18 @@ impl Metrics {
         self.commit.observe(micros as f64 / 1e6);
     }
 
+    /// What an agent may come to counts from 0: the first of something is a rise, too.
+    fn begin(&self, agent: &str) {
+        let agent = agent.to_owned();
+        for class in [Class::Crash, Class::KilledFromOutside] {
+            drop(self.restarts.get_or_create(&RestartLabels {
+                agent: agent.clone(),
+                class: class.name(),
+            }));
+        }
+        drop(self.replayed.get_or_create(&AgentOnly { agent }));
+    }
+
     /// Sets the gauges and prints everything in the OpenMetrics text format.
     pub(crate) fn text(
         &self,
@@ -365,6 +389,7 @@ impl Metrics {
         self.queued.clear();
         self.instances.clear();
         for (agent, count) in queued {
+            self.begin(agent);
             self.queued
                 .get_or_create(&AgentOnly {
                     agent: agent.clone(),
@@ -383,5 +408,22 @@ impl Metrics {
         // Writing to a string can't fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_series_are_there_before_anything_has_happened() {
+        let text = Metrics::new().text(&[("helper".to_owned(), 0)], &[]);
+        for series in [
+            "mainstay_tasks_queued{agent=\"helper\"} 0",
+            "mainstay_steps_replayed_total{agent=\"helper\"} 0",
+            "mainstay_instance_restarts_total{agent=\"helper\",class=\"crash\"} 0",
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
+        }
     }
 }
