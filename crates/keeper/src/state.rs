@@ -7,7 +7,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sandbox::process::Identity;
@@ -117,7 +117,13 @@ impl State {
             self.directory(name, if separate { 0o2750 } else { 0o700 }, true)?;
         }
         self.directory("workspaces", private, false)?;
-        self.directory("system", if separate { 0o1770 } else { 0o700 }, true)?;
+        let system = self.directory("system", if separate { 0o1770 } else { 0o700 }, true)?;
+        self.give_to_hub(&system)?;
+        let tls = system.join("tls");
+        if std::fs::symlink_metadata(&tls).is_ok_and(|found| found.is_dir()) {
+            self.give_to_hub(&tls)?;
+            self.give(&tls)?;
+        }
         Ok(())
     }
 
@@ -145,10 +151,32 @@ impl State {
     pub fn workspace(&self, name: &str) -> Result<(), StateError> {
         let separate = self.users.separate;
         let mode = if separate { 0o1771 } else { 0o700 };
-        self.directory(&format!("workspaces/{name}"), mode, true)?;
+        let workspace = self.directory(&format!("workspaces/{name}"), mode, true)?;
+        self.give_to_hub(&workspace)?;
         let mode = if separate { 0o711 } else { 0o700 };
         self.directory(&format!("workspaces/{name}/volumes"), mode, false)?;
         Ok(())
+    }
+
+    /// Files that root copied here are the hub's again: a log, its heads and its lock. The hub can't
+    /// put another in the place of one of root's, since these directories are sticky and root's.
+    fn give_to_hub(&self, dir: &Path) -> Result<(), StateError> {
+        if !self.users.separate {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(dir).map_err(at("read", dir))?.flatten() {
+            let path = entry.path();
+            let found = std::fs::symlink_metadata(&path).map_err(at("read", &path))?;
+            if found.is_file() && found.uid() == 0 && found.nlink() == 1 {
+                self.give(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&self, path: &Path) -> Result<(), StateError> {
+        let hub = Some(self.users.hub).filter(|_| self.users.separate);
+        std::os::unix::fs::lchown(path, hub, hub).map_err(at("own", path))
     }
 
     /// Makes a directory below the root with this mode, of the hub's group if it is to have access.
@@ -339,5 +367,40 @@ fn lock(root: &Path, users: &Users) -> Result<File, StateError> {
                 .map_or("unknown".to_owned(), |text| text.trim().to_owned()),
         }),
         Err(error) => Err(at("lock", &path)(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_root_copied_into_a_state_is_the_hubs_again_and_volumes_stay_as_they_are() {
+        let users = Users::detect();
+        if !users.separate {
+            eprintln!("left out: users can't be kept apart here");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["system/tls", "workspaces/default/volumes/a-0"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let owned = [
+            "system/log.db",
+            "system/tls/key.pem",
+            "workspaces/default/log.db",
+            "workspaces/default/lock",
+        ];
+        let volume = "workspaces/default/volumes/a-0/notes";
+        for name in owned.iter().chain(&[volume]) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let state = State::open(dir.path(), users).unwrap();
+        state.workspace("default").unwrap();
+        let owner = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().uid();
+        for name in owned {
+            assert_eq!(owner(name), state.users.hub, "{name}");
+        }
+        assert_eq!((owner("system/tls"), owner(volume)), (state.users.hub, 0));
     }
 }
