@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "mainstay",
         &["keeper", "hub", "gateway", "facade", "runtime"],
     ),
-    ("testkit", &[]),
+    ("testkit", &["api", "contract"]),
     ("xtask", &[]),
 ];
 

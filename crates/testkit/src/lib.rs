@@ -1,9 +1,9 @@
 //! Fakes that count, builders, and a real `mainstay up` to break: for tests only.
 //!
 //! Everything here blocks and waits for conditions with a bound, so that a test reads from top to
-//! bottom. Nothing here links a room of Mainstay: it knows the program only as a user does, by its
-//! command line, its HTTP API and its state directory. Servers listen on loopback, on ports the
-//! kernel picks; only processes that a test started itself are ever killed.
+//! bottom. Nothing here but `home` links a room of Mainstay: it knows the program only as a user
+//! does, by its command line, its HTTP API and its state directory. Servers listen on loopback, on
+//! ports the kernel picks; only processes that a test started itself are ever killed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,6 +13,8 @@
 pub mod cli;
 pub mod effects;
 pub mod fleet;
+#[cfg(feature = "home")]
+pub mod home;
 pub mod http;
 pub mod mcp_server;
 pub mod processes;

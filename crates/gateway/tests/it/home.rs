@@ -5,24 +5,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::fleet::{
-    Agent, AgentTool, Fleet, Limits, Mask, ModelFacts, ModelRef, OnDivergence, Price, Provider,
-    ProviderKind, Runtime, TaskBudget, Tool, ToolKind,
+    Agent, AgentTool, Fleet, Limits, ModelFacts, ModelRef, Price, Provider, ProviderKind, Tool,
+    ToolKind,
 };
-use contract::Versions;
-use contract::frame::{self, Decoder};
 use contract::keeper::{Instance, InstanceKind, ListenerPurpose, ToHub, ToKeeper};
-use contract::shim::{Attempt, Exit, Fact, FromShim, ServiceState, ToShim};
+use contract::shim::{Attempt, ServiceState};
 use hub::home::{HomeEvent, HomeLink, Listener};
 use hub::task::SubmitTask;
 use hub::view::TaskView;
 use hub::{Hub, HubError, Options};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+pub(crate) use testkit::home::WAIT;
+use testkit::home::{Listening, Shim, exited, instance, killed, write_fleet};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
 /// A hub with its gateway, and one instance whose shim the test plays.
 pub(crate) struct Home {
@@ -33,44 +29,11 @@ pub(crate) struct Home {
     events: mpsc::Sender<HomeEvent>,
     instance: Instance,
     running: JoinHandle<Result<(), HubError>>,
-    records: u64,
-}
-
-/// The test's end of the hub's link to the shim.
-pub(crate) struct Shim {
-    stream: UnixStream,
-    decoder: Decoder,
 }
 
 /// A fleet of one agent `helper`.
 pub(crate) fn fleet() -> Fleet {
-    let agent = Agent {
-        name: "helper".into(),
-        labels: Default::default(),
-        models: Vec::new(),
-        model_facts: Default::default(),
-        instructions: String::new(),
-        prompt: None,
-        tools: Vec::new(),
-        runtime: Runtime::Exec {
-            command: vec!["true".into()],
-        },
-        source: None,
-        env: Default::default(),
-        secret_env: Default::default(),
-        replicas: 1,
-        concurrency: 1,
-        queue_max: 3,
-        volume: None,
-        max_attempts: 10,
-        grace_ms: 1000,
-        on_divergence: OnDivergence::Ask,
-        mask: [Mask::Now].into(),
-        budget: TaskBudget::default(),
-    };
-    let mut fleet = Fleet::empty("default");
-    fleet.agents.insert("helper".into(), agent);
-    fleet
+    testkit::home::fleet(|_| {})
 }
 
 pub(crate) fn agent(fleet: &mut Fleet) -> &mut Agent {
@@ -165,12 +128,7 @@ impl Home {
         kind: InstanceKind,
         service_port: Option<u16>,
     ) -> Self {
-        let dir = state.join("generations/001");
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("fleet.json"), serde_json::to_vec(fleet).unwrap()).unwrap();
-        let socket = state.join("helper-0.sock");
-        let _ = std::fs::remove_file(&socket);
-        let listener = UnixListener::bind(&socket).unwrap();
+        write_fleet(state, 1, fleet);
         let (events, events_rx) = mpsc::channel(16);
         let (commands, commands_rx) = mpsc::unbounded_channel();
         let home = HomeLink {
@@ -189,37 +147,19 @@ impl Home {
         let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = door.local_addr().unwrap();
         let instance = Instance {
-            name: "helper-0".into(),
-            owner: "helper".into(),
-            kind,
-            index: 0,
-            socket: socket.to_str().unwrap().into(),
-            shim_pid: 0,
             gateway_port: address.port(),
-            isolation: "none".into(),
             service_port,
+            ..instance(state, "helper", 0, kind)
         };
+        let listening = Listening::of(&instance);
         announce(&events, instance.clone(), address, door).await;
         committed(commands_rx).await;
-        let accepted = tokio::time::timeout(WAIT, listener.accept()).await;
-        let mut shim = Shim {
-            stream: accepted.unwrap().unwrap().0,
-            decoder: Decoder::default(),
-        };
-        assert!(matches!(shim.receive().await, ToShim::Hello { .. }));
         let service = (kind == InstanceKind::Service).then_some(ServiceState {
             incarnation: 1,
             pid: 1,
             ready: service_port.is_some(),
         });
-        shim.send(&FromShim::Hello {
-            versions: Versions::OURS,
-            instance: "helper-0".into(),
-            pid: 1,
-            running: Vec::new(),
-            service,
-        })
-        .await;
+        let shim = listening.greet(Vec::new(), service).await;
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(WAIT)
@@ -233,7 +173,6 @@ impl Home {
             events,
             instance,
             running,
-            records: 0,
         }
     }
 
@@ -306,40 +245,14 @@ impl Home {
 
     /// The process ends by SIGKILL and the next attempt begins.
     pub(crate) async fn killed(&mut self, task: &str, attempt: u32) {
-        let exit = Exit {
-            signal: Some(9),
-            code: None,
-            ..exited()
-        };
-        self.ended(task, attempt, exit, true).await;
+        self.shim.ended(task, attempt, killed(), true).await;
     }
 
     /// The process ends with an answer.
     pub(crate) async fn done(&mut self, task: &str, attempt: u32) -> TaskView {
-        self.ended(task, attempt, exited(), false).await;
+        let exit = exited(0, "done");
+        self.shim.ended(task, attempt, exit, false).await;
         self.hub.task_wait(task, WAIT).await.unwrap()
-    }
-
-    async fn ended(&mut self, task: &str, attempt: u32, exit: Exit, will_restart: bool) {
-        self.records += 1;
-        let record = self.records;
-        let fact = Fact::AttemptEnded {
-            task: task.into(),
-            attempt,
-            exit,
-            will_restart,
-            delay_ms: 0,
-        };
-        self.shim
-            .send(&FromShim::Record {
-                record,
-                at_ms: record,
-                fact,
-            })
-            .await;
-        self.shim
-            .until(|message| matches!(message, ToShim::Acknowledge { record: known } if *known == record))
-            .await;
     }
 }
 
@@ -379,62 +292,6 @@ async fn committed(mut commands: mpsc::UnboundedReceiver<ToKeeper>) {
     tokio::time::timeout(WAIT, committed).await.unwrap();
     // The hub goes on sending; somebody must hold the other end.
     tokio::spawn(async move { while commands.recv().await.is_some() {} });
-}
-
-fn exited() -> Exit {
-    Exit {
-        code: Some(0),
-        signal: None,
-        oom: false,
-        asked: false,
-        spawn_error: None,
-        stdout: "done".into(),
-        stdout_truncated: false,
-        stderr_tail: String::new(),
-    }
-}
-
-impl Shim {
-    pub(crate) async fn send(&mut self, message: &FromShim) {
-        self.stream
-            .write_all(&frame::encode(message).unwrap())
-            .await
-            .unwrap();
-    }
-
-    async fn receive(&mut self) -> ToShim {
-        let next = async {
-            loop {
-                if let Some(message) = self.decoder.next().unwrap() {
-                    return message;
-                }
-                let mut bytes = [0; 65536];
-                let read = self.stream.read(&mut bytes).await.unwrap();
-                assert!(read > 0, "the hub closed the link");
-                self.decoder.push(&bytes[..read]);
-            }
-        };
-        tokio::time::timeout(WAIT, next).await.unwrap()
-    }
-
-    pub(crate) async fn until(&mut self, wanted: impl Fn(&ToShim) -> bool) -> ToShim {
-        loop {
-            let message = self.receive().await;
-            if wanted(&message) {
-                return message;
-            }
-        }
-    }
-
-    async fn assigned(&mut self) -> (String, Vec<Attempt>) {
-        match self
-            .until(|message| matches!(message, ToShim::Assign { .. }))
-            .await
-        {
-            ToShim::Assign { task, attempts, .. } => (task, attempts),
-            _ => unreachable!("until looked for it"),
-        }
-    }
 }
 
 /// Waits until something holds.

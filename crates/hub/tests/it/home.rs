@@ -2,14 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use api::fleet::{Agent, Fleet, Mask, OnDivergence, Runtime, TaskBudget};
+use api::fleet::{Fleet, Runtime};
 use bytes::Bytes;
-use contract::Versions;
-use contract::frame::{self, Decoder};
-use contract::keeper::{Instance, InstanceKind, ToHub, ToKeeper};
-use contract::shim::{Attempt, Exit, Fact, FromShim, Running, ToShim};
+use contract::keeper::{InstanceKind, ToHub, ToKeeper};
+use contract::shim::{Exit, Fact, Running};
 use hub::caller::Caller;
 use hub::ground::{Ground, Machine};
 use hub::home::{HomeEvent, HomeLink};
@@ -18,12 +15,10 @@ use hub::task::SubmitTask;
 use hub::view::TaskView;
 use hub::{Hub, HubError, Options};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use testkit::home::{Listening, Shim};
+pub(crate) use testkit::home::{WAIT, exited, fleet, instance, killed, write_fleet};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
 /// A hub, its home and its one instance `helper-0`.
 pub(crate) struct Home {
@@ -32,45 +27,6 @@ pub(crate) struct Home {
     commands: mpsc::UnboundedReceiver<ToKeeper>,
     running: JoinHandle<Result<(), HubError>>,
     pub(crate) shim: Shim,
-    records: u64,
-}
-
-/// The test's end of the hub's link to the shim.
-pub(crate) struct Shim {
-    stream: UnixStream,
-    decoder: Decoder,
-}
-
-/// A fleet of one agent, changed by the test.
-pub(crate) fn fleet(change: impl FnOnce(&mut Agent)) -> Fleet {
-    let mut agent = Agent {
-        name: "helper".into(),
-        labels: Default::default(),
-        models: Vec::new(),
-        model_facts: Default::default(),
-        instructions: String::new(),
-        prompt: None,
-        tools: Vec::new(),
-        runtime: Runtime::Exec {
-            command: vec!["true".into()],
-        },
-        source: None,
-        env: Default::default(),
-        secret_env: Default::default(),
-        replicas: 1,
-        concurrency: 1,
-        queue_max: 3,
-        volume: None,
-        max_attempts: 10,
-        grace_ms: 1000,
-        on_divergence: OnDivergence::Ask,
-        mask: [Mask::Now].into(),
-        budget: TaskBudget::default(),
-    };
-    change(&mut agent);
-    let mut fleet = Fleet::empty("default");
-    fleet.agents.insert("helper".into(), agent);
-    fleet
 }
 
 impl Home {
@@ -87,9 +43,12 @@ impl Home {
         running: Vec<Running>,
     ) -> Self {
         write_fleet(state, 1, fleet);
-        let socket = state.join("helper-0.sock");
-        let _ = std::fs::remove_file(&socket);
-        let listener = UnixListener::bind(&socket).unwrap();
+        let kind = match fleet.agents["helper"].runtime {
+            Runtime::Service { .. } => InstanceKind::Service,
+            _ => InstanceKind::Exec,
+        };
+        let instance = instance(state, "helper", 0, kind);
+        let listening = Listening::of(&instance);
         let (events, events_rx) = mpsc::channel(16);
         let (commands, mut commands_rx) = mpsc::unbounded_channel();
         let home = HomeLink {
@@ -104,20 +63,6 @@ impl Home {
             workspace: "default".into(),
         };
         let (hub, service) = Hub::start_on(ground, options).await.unwrap();
-        let instance = Instance {
-            name: "helper-0".into(),
-            owner: "helper".into(),
-            kind: match fleet.agents["helper"].runtime {
-                Runtime::Service { .. } => InstanceKind::Service,
-                _ => InstanceKind::Exec,
-            },
-            index: 0,
-            socket: socket.to_str().unwrap().into(),
-            shim_pid: 0,
-            gateway_port: 0,
-            isolation: "none".into(),
-            service_port: None,
-        };
         let proposed = ToHub::GenerationProposed {
             number: 1,
             hash: "hash".into(),
@@ -137,30 +82,13 @@ impl Home {
             }
         };
         tokio::time::timeout(WAIT, committed).await.unwrap();
-        let (stream, _) = tokio::time::timeout(WAIT, listener.accept())
-            .await
-            .unwrap()
-            .unwrap();
-        let mut shim = Shim {
-            stream,
-            decoder: Decoder::default(),
-        };
-        assert!(matches!(shim.receive().await, ToShim::Hello { .. }));
-        let hello = FromShim::Hello {
-            versions: Versions::OURS,
-            instance: "helper-0".into(),
-            pid: 1,
-            running,
-            service: None,
-        };
-        shim.send(&hello).await;
+        let shim = listening.greet(running, None).await;
         Self {
             hub,
             events,
             commands: commands_rx,
             running: service,
             shim,
-            records: 0,
         }
     }
 
@@ -209,28 +137,12 @@ impl Home {
 
     /// A fact, acknowledged.
     pub(crate) async fn fact(&mut self, fact: Fact) {
-        self.records += 1;
-        let record = self.records;
-        self.shim
-            .send(&FromShim::Record {
-                record,
-                at_ms: record,
-                fact,
-            })
-            .await;
-        self.shim.until(|message| matches!(message, ToShim::Acknowledge { record: known } if *known == record)).await;
+        self.shim.fact(fact).await;
     }
 
     /// The process ends.
     pub(crate) async fn ended(&mut self, task: &str, attempt: u32, exit: Exit, will_restart: bool) {
-        let fact = Fact::AttemptEnded {
-            task: task.into(),
-            attempt,
-            exit,
-            will_restart,
-            delay_ms: 0,
-        };
-        self.fact(fact).await;
+        self.shim.ended(task, attempt, exit, will_restart).await;
     }
 
     /// One model or tool call from begin to end; returns the answer's text and whether it was replayed.
@@ -244,13 +156,6 @@ impl Home {
             StepTurn::Local { .. } => panic!("not a local step"),
         }
     }
-}
-
-/// Writes a generation as the keeper does.
-pub(crate) fn write_fleet(state: &Path, number: u64, fleet: &Fleet) {
-    let dir = state.join(format!("generations/{number:03}"));
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join("fleet.json"), serde_json::to_vec(fleet).unwrap()).unwrap();
 }
 
 /// Performs a live call.
@@ -303,75 +208,5 @@ fn ask(kind: StepKind, name: &str, body: &str, effect: Effect) -> StepAsk {
             messages: vec![body.as_bytes().to_vec()],
         },
         reserve: Reserve::default(),
-    }
-}
-
-pub(crate) fn exited(code: i32, stdout: &str) -> Exit {
-    Exit {
-        code: Some(code),
-        signal: None,
-        oom: false,
-        asked: false,
-        spawn_error: None,
-        stdout: stdout.into(),
-        stdout_truncated: false,
-        stderr_tail: if code == 0 {
-            String::new()
-        } else {
-            "it broke".into()
-        },
-    }
-}
-
-pub(crate) fn killed() -> Exit {
-    Exit {
-        code: None,
-        signal: Some(9),
-        ..exited(0, "")
-    }
-}
-
-impl Shim {
-    pub(crate) async fn send(&mut self, message: &FromShim) {
-        self.stream
-            .write_all(&frame::encode(message).unwrap())
-            .await
-            .unwrap();
-    }
-
-    pub(crate) async fn receive(&mut self) -> ToShim {
-        let next = async {
-            loop {
-                if let Some(message) = self.decoder.next().unwrap() {
-                    return message;
-                }
-                let mut bytes = vec![0; 65536];
-                let read = self.stream.read(&mut bytes).await.unwrap();
-                assert!(read > 0, "the hub closed the link");
-                self.decoder.push(&bytes[..read]);
-            }
-        };
-        tokio::time::timeout(WAIT, next).await.unwrap()
-    }
-
-    /// Receives until a message is of the kind looked for.
-    pub(crate) async fn until(&mut self, wanted: impl Fn(&ToShim) -> bool) -> ToShim {
-        loop {
-            let message = self.receive().await;
-            if wanted(&message) {
-                return message;
-            }
-        }
-    }
-
-    /// The next task given to this instance: its id and attempts.
-    pub(crate) async fn assigned(&mut self) -> (String, Vec<Attempt>) {
-        match self
-            .until(|message| matches!(message, ToShim::Assign { .. }))
-            .await
-        {
-            ToShim::Assign { task, attempts, .. } => (task, attempts),
-            _ => unreachable!("until looked for it"),
-        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use super::agent;
 use super::ground::Outside;
 use super::world::World;
-use crate::home::killed;
+use crate::home::{instance, killed};
 
 /// One instance, in the test's hands.
 pub(crate) struct SimShim {
@@ -84,15 +84,17 @@ impl SimShim {
         owner: &str,
         index: u32,
     ) -> Self {
-        let name = format!("{owner}-{index}");
-        let socket = state.join(format!("{name}.sock"));
-        let calls = outside.open_door(&socket);
+        let instance = Instance {
+            shim_pid: index + 1,
+            ..instance(state, owner, index, InstanceKind::Exec)
+        };
+        let calls = outside.open_door(Path::new(&instance.socket));
         let (inputs, queue) = mpsc::unbounded_channel();
         tokio::spawn(accept(calls, inputs.clone()));
         let shim = Shim {
             world: Arc::clone(world),
             outside: Arc::clone(outside),
-            name: name.clone(),
+            name: instance.name.clone(),
             inputs: inputs.clone(),
             link: None,
             is_closed: false,
@@ -102,17 +104,6 @@ impl SimShim {
             records: 0,
         };
         tokio::spawn(shim.live(queue));
-        let instance = Instance {
-            name,
-            owner: owner.into(),
-            kind: InstanceKind::Exec,
-            index,
-            socket: socket.to_str().unwrap().into(),
-            shim_pid: index + 1,
-            gateway_port: 0,
-            isolation: "none".into(),
-            service_port: None,
-        };
         Self { instance, inputs }
     }
 
