@@ -33,6 +33,11 @@ pub enum ToHub {
     /// `GenerationCommitted`. The same content hash as the current one is not sent again.
     #[serde(rename_all = "camelCase")]
     GenerationProposed { number: u64, hash: String },
+    /// The content of a file that a credential names and that the hub's user may not be able to
+    /// read; one descriptor, a sealed memfd. Sent before the generation that names it, and again
+    /// whenever the file changed. Only for files that `up`'s own manifests name.
+    #[serde(rename_all = "camelCase")]
+    CredentialFile { path: String },
     /// The whole list of instances, sent at start and after each change.
     #[serde(rename_all = "camelCase")]
     Instances { instances: Vec<Instance> },

@@ -15,6 +15,16 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// Text that no debug output shows.
+#[derive(Clone)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("SecretText")
+    }
+}
+
 /// What the home tells the hub.
 #[derive(Debug)]
 pub enum HomeEvent {
@@ -23,6 +33,11 @@ pub enum HomeEvent {
         purpose: ListenerPurpose,
         address: String,
         listener: Listener,
+    },
+    /// What a credential file holds, read by the keeper.
+    CredentialFile {
+        path: String,
+        text: SecretText,
     },
     /// The keeper is gone: finish the commit and exit.
     Gone,

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 
 use api::fleet::{Agent, Credential, SecretRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::home::SecretText;
 use crate::keys::Keys;
-use crate::shared::Shared;
+use crate::shared::{Shared, read, write};
 use crate::{Code, HubError};
 
 /// Largest secret: a key, a token, a certificate.
@@ -23,6 +25,8 @@ pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct SecretStore {
     path: PathBuf,
+    /// Credential files that the keeper read for us, by path.
+    handed: Arc<RwLock<BTreeMap<String, SecretText>>>,
 }
 
 impl SecretStore {
@@ -31,6 +35,20 @@ impl SecretStore {
     pub fn new(workspace_dir: &Path) -> Self {
         Self {
             path: workspace_dir.join("secrets"),
+            handed: Arc::default(),
+        }
+    }
+
+    /// Keeps what the keeper read from a credential file.
+    pub(crate) fn hand(&self, path: String, text: SecretText) {
+        write(&self.handed).insert(path, text);
+    }
+
+    /// A credential file's text: handed by the keeper, or read here.
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        match read(&self.handed).get(path) {
+            Some(text) => Ok(text.0.clone()),
+            None => std::fs::read_to_string(path),
         }
     }
 
@@ -170,7 +188,7 @@ pub fn credential(
                 )
             }),
         Credential::File { path } => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
+            let text = store.file(path).map_err(|error| {
                 HubError::new(
                     Code::NotFound,
                     format!("credential file {path} can't be read: {error}"),

@@ -252,6 +252,10 @@ impl Service {
                 self.listener(purpose, &address, listener).await;
                 Ok(())
             }
+            HomeEvent::CredentialFile { path, text } => {
+                self.hub.shared.secrets.hand(path, text);
+                Ok(())
+            }
             HomeEvent::Message(message) => self.message(message).await,
             HomeEvent::Gone => Ok(()),
         }
@@ -314,7 +318,10 @@ impl Service {
                 Ok(())
             }
             // Descriptors come as `HomeEvent::Listener`; the hello was read by the wiring.
-            ToHub::Hello { .. } | ToHub::Listener { .. } | ToHub::Stop => Ok(()),
+            ToHub::Hello { .. }
+            | ToHub::Listener { .. }
+            | ToHub::CredentialFile { .. }
+            | ToHub::Stop => Ok(()),
         }
     }
 

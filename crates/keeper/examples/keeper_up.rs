@@ -132,6 +132,15 @@ fn hub() -> std::io::Result<()> {
                         .open(system.join("applied.jsonl"))?;
                     writeln!(file, "{}", serde_json::to_string(&applied)?)?;
                 }
+                ToHub::CredentialFile { path } => {
+                    let mut text = String::new();
+                    std::fs::File::from(descriptors.remove(0)).read_to_string(&mut text)?;
+                    let mut file = std::fs::File::options()
+                        .create(true)
+                        .append(true)
+                        .open(system.join("handed"))?;
+                    writeln!(file, "{path}: {text}")?;
+                }
                 ToHub::Stop => return Ok(()),
             }
         }

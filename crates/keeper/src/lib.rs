@@ -15,6 +15,7 @@
 mod allocation;
 mod artifact;
 mod claim;
+mod credential;
 mod generation;
 mod hub;
 mod instance;

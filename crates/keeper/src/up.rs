@@ -5,6 +5,7 @@
 //! finishes, the shims end their agents, nothing is left behind.
 
 mod apply;
+mod credentials;
 mod doors;
 mod hub_link;
 mod options;
@@ -75,6 +76,8 @@ struct Keeper {
     /// Proposing failed (a full disk); it is tried again then.
     pursue_at: Option<Instant>,
     watched: String,
+    /// Files that the given manifests name as credentials.
+    credential_files: Vec<String>,
     /// The last look at the manifests found a problem.
     save_is_broken: bool,
     watch_at: Instant,
@@ -134,6 +137,7 @@ impl Keeper {
             allocation: Allocation::open(&state)?,
             hub: Hub::new(options.hub.clone()),
             watched: String::new(),
+            credential_files: Vec::new(),
             save_is_broken: false,
             options,
             state,
@@ -160,6 +164,7 @@ impl Keeper {
             told: BTreeSet::new(),
             stopping: None,
         };
+        keeper.look_for_credentials();
         keeper.watched = keeper.signature();
         Ok(keeper)
     }

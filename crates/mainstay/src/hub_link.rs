@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use contract::Versions;
 use contract::frame::{Decoder, FrameError, encode};
 use contract::keeper::{ListenerPurpose, ToHub, ToKeeper};
-use hub::home::{HomeEvent, HomeLink, Listener};
+use hub::home::{HomeEvent, HomeLink, Listener, SecretText};
 use rustix::event::{PollFd, PollFlags};
 use tokio::sync::mpsc;
 
@@ -161,8 +161,17 @@ fn receive(mut incoming: Incoming, events: &mpsc::Sender<HomeEvent>) {
 }
 
 fn event(incoming: &mut Incoming, message: ToHub) -> Result<HomeEvent, LinkError> {
-    let ToHub::Listener { purpose, address } = message else {
-        return Ok(HomeEvent::Message(message));
+    let (purpose, address) = match message {
+        ToHub::Listener { purpose, address } => (purpose, address),
+        ToHub::CredentialFile { path } => {
+            let mut bytes = Vec::new();
+            let memory = std::fs::File::from(incoming.descriptor("a credential file")?);
+            let limit = u64::try_from(hub::secret::MAX_SECRET_BYTES).unwrap_or(u64::MAX);
+            memory.take(limit).read_to_end(&mut bytes)?;
+            let text = SecretText(String::from_utf8_lossy(&bytes).into_owned());
+            return Ok(HomeEvent::CredentialFile { path, text });
+        }
+        message => return Ok(HomeEvent::Message(message)),
     };
     let descriptor = incoming.descriptor("a listener")?;
     let listener = match purpose {

@@ -12,6 +12,7 @@ const PURSUE_AGAIN: Duration = Duration::from_secs(5);
 impl Keeper {
     /// Compares what should run with what the hub says is current, and proposes or reconciles.
     pub(super) fn pursue(&mut self, current: Option<GenerationRef>) -> Result<(), UpError> {
+        self.hand_credentials();
         let number = current.as_ref().map_or(0, |current| current.number);
         let wanted = self.desired.as_ref().map(|set| set.fleet.hash());
         let settled = match (&wanted, &current) {

@@ -27,7 +27,10 @@ impl Keeper {
     }
 
     pub(super) fn signature(&self) -> String {
-        let sources: Vec<PathBuf> = self.desired.iter().flat_map(sources).collect();
+        let sources = self.desired.iter().flat_map(sources);
+        let sources: Vec<PathBuf> = sources
+            .chain(self.credential_files.iter().map(PathBuf::from))
+            .collect();
         manifest::signature(&self.options.manifests, &sources, &self.state.root)
     }
 
@@ -53,6 +56,7 @@ impl Keeper {
                     say("mainstay: the manifests are right again");
                 }
                 self.desired = desired;
+                self.look_for_credentials();
                 self.watched = self.signature();
                 self.pursue_if_possible();
             }

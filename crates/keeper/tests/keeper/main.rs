@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and writes what an operator would"
 )]
 
+mod credential;
 mod fleet;
 mod idle;
 mod reach;
