@@ -138,8 +138,14 @@ fn api_server(cluster: &Cluster) -> Command {
         .arg("--authorization-mode=Node,RBAC")
         .arg("--enable-admission-plugins=NodeRestriction")
         .arg("--allow-privileged=true");
-    // Servers that extend the API, custom metrics among them, and webhooks: by their pods'
-    // addresses, which the host reaches whichever node is up.
+    extensions(layout, &mut command);
+    command
+}
+
+/// Servers that extend the API, custom metrics among them, and webhooks: by their pods' addresses,
+/// which the host reaches whichever node is up.
+fn extensions(layout: &Layout, command: &mut Command) {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", layout.credential(name).display());
     command
         .arg("--enable-aggregator-routing=true")
         .arg(file("requestheader-client-ca-file", "front-proxy-ca.crt"))
@@ -149,7 +155,6 @@ fn api_server(cluster: &Cluster) -> Command {
         .arg("--requestheader-username-headers=X-Remote-User")
         .arg(file("proxy-client-cert-file", "front-proxy-client.crt"))
         .arg(file("proxy-client-key-file", "front-proxy-client.key"));
-    command
 }
 
 fn controller_manager(cluster: &Cluster) -> Command {

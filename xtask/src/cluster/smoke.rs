@@ -2,11 +2,13 @@
 //! across nodes and by a service's name, and give logs; a Deployment leaves a node whose kubelet is
 //! killed. What it makes lies in one namespace, which is left for a look when something fails.
 
+mod objects;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::build::image_name;
 use super::client::Kubectl;
@@ -14,6 +16,7 @@ use super::layout::{Layout, NODES};
 use super::process::wait;
 use super::record::Cluster;
 use super::{build, fail, node, up};
+use objects::{mover, pod, pod_name, service};
 
 const NAMESPACE: &str = "mainstay-smoke";
 const IN_NAMESPACE: &str = "--namespace=mainstay-smoke";
@@ -43,7 +46,6 @@ pub fn smoke(layout: &Layout, image: Option<String>) -> Result<()> {
     remove(&kubectl)
 }
 
-/// A pod on each node; the first asks each by its address, then any by the service's name.
 fn pods(kubectl: &Kubectl, nodes: &[String], image: &str) -> Result<()> {
     remove(kubectl)?;
     kubectl.read(&["create", "namespace", NAMESPACE])?;
@@ -52,49 +54,38 @@ fn pods(kubectl: &Kubectl, nodes: &[String], image: &str) -> Result<()> {
         apply(kubectl, &pod(node, image))?;
     }
     apply(kubectl, &service())?;
-    kubectl.read(&[
-        "wait",
-        "pod",
-        "--all",
-        "--for=condition=Ready",
-        "--timeout=60s",
-        "--request-timeout=0",
-        IN_NAMESPACE,
-    ])?;
-    eprintln!(
-        "{} pods ready after {:.1} s",
-        nodes.len(),
-        started.elapsed().as_secs_f64()
-    );
+    let ready = ["wait", "pod", "--all", "--for=condition=Ready"];
+    let patience = ["--timeout=60s", "--request-timeout=0", IN_NAMESPACE];
+    kubectl.read(&[&ready[..], &patience].concat())?;
+    let seconds = started.elapsed().as_secs_f64();
+    eprintln!("{} pods ready after {seconds:.1} s", nodes.len());
+    talk(kubectl, nodes)?;
+    eprintln!("pods reach each other by address and by the service's name; exec and logs work");
+    Ok(())
+}
+
+/// The first node's pod asks each by its address, then any by the service's name.
+fn talk(kubectl: &Kubectl, nodes: &[String]) -> Result<()> {
     let first = nodes.first().context("no node is ready")?;
     for node in nodes {
-        let answer = ask(
-            kubectl,
-            first,
-            &format!("http://{}:8080/", address(kubectl, node)?),
-        )?;
+        let url = format!("http://{}:8080/", address(kubectl, node)?);
+        let answer = ask(kubectl, first, &url)?;
         ensure!(
-            answer.trim() == name(node),
+            answer.trim() == pod_name(node),
             "the pod of {node} answered {answer:?}"
         );
-        let log = kubectl.read(&["logs", &name(node), IN_NAMESPACE])?;
+        let log = kubectl.read(&["logs", &pod_name(node), IN_NAMESPACE])?;
         ensure!(
             log.contains("serves on"),
             "the pod of {node} logged {log:?}"
         );
     }
     let by_name = format!("http://probe.{NAMESPACE}.svc.cluster.local/");
-    let is_answered = || {
+    let limit = Duration::from_secs(20);
+    wait(&format!("{by_name} did not answer"), limit, || {
         let answer = ask(kubectl, first, &by_name).unwrap_or_default();
-        nodes.iter().any(|node| answer.trim() == name(node))
-    };
-    wait(
-        &format!("{by_name} did not answer"),
-        Duration::from_secs(20),
-        is_answered,
-    )?;
-    eprintln!("pods reach each other by address and by the service's name; exec and logs work");
-    Ok(())
+        nodes.iter().any(|node| answer.trim() == pod_name(node))
+    })
 }
 
 /// Kills the second node's kubelet and waits for the pod on the first; then starts it again.
@@ -122,70 +113,6 @@ fn lost_kubelet(cluster: &mut Cluster, kubectl: &Kubectl, image: &str) -> Result
         Duration::from_secs(60),
         || up::is_node_ready(kubectl, second.name),
     )
-}
-
-fn pod(node: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name(node), "labels": { "app": "probe" } },
-        "spec": {
-            "nodeSelector": { "kubernetes.io/hostname": node },
-            "terminationGracePeriodSeconds": 1,
-            "containers": [container(image)],
-        },
-    })
-}
-
-fn container(image: &str) -> Value {
-    json!({
-        "name": "probe",
-        "image": image,
-        "args": ["serve", ":8080"],
-        "imagePullPolicy": "IfNotPresent",
-        "readinessProbe": { "httpGet": { "path": "/", "port": 8080 }, "periodSeconds": 1 },
-    })
-}
-
-fn service() -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": "probe" },
-        "spec": { "selector": { "app": "probe" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-    })
-}
-
-/// One pod that would rather be on that node, and leaves it three seconds after it's given up.
-fn mover(node: &str, image: &str) -> Value {
-    let labels = json!({ "app": "mover" });
-    let here = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": [node] });
-    let leave = |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3 });
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": "mover" },
-        "spec": {
-            "replicas": 1,
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": {
-                    "affinity": { "nodeAffinity": {
-                        "preferredDuringSchedulingIgnoredDuringExecution": [
-                            { "weight": 100, "preference": { "matchExpressions": [here] } },
-                        ],
-                    } },
-                    "tolerations": [
-                        leave("node.kubernetes.io/unreachable"),
-                        leave("node.kubernetes.io/not-ready"),
-                    ],
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [container(image)],
-                },
-            },
-        },
-    })
 }
 
 fn is_ready_on(kubectl: &Kubectl, node: &str) -> bool {
@@ -218,19 +145,15 @@ fn ready_nodes(kubectl: &Kubectl) -> Result<Vec<String>> {
         .collect())
 }
 
-fn name(node: &str) -> String {
-    format!("probe-{node}")
-}
-
 fn address(kubectl: &Kubectl, node: &str) -> Result<String> {
     let address = "--output=jsonpath={.status.podIP}";
-    kubectl.read(&["get", "pod", &name(node), address, IN_NAMESPACE])
+    kubectl.read(&["get", "pod", &pod_name(node), address, IN_NAMESPACE])
 }
 
 fn ask(kubectl: &Kubectl, from: &str, url: &str) -> Result<String> {
     kubectl.read(&[
         "exec",
-        &name(from),
+        &pod_name(from),
         IN_NAMESPACE,
         "--",
         "/probe",
