@@ -1,10 +1,11 @@
-//! The harness's end of `testkit-idle`: a Unix socket on which each new process announces itself.
+//! The harness's end of `child.c`: a Unix socket on which each new process announces itself.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -17,7 +18,10 @@ pub(crate) struct Harness {
 /// A process that announced itself.
 pub(crate) struct Announced {
     pub(crate) pid: i32,
-    pub(crate) at: Instant,
+    /// When its first byte on the ready descriptor was written, by [`now`]'s clock.
+    pub(crate) ready: Duration,
+    /// When the harness had read its words.
+    pub(crate) heard: Duration,
     /// Its end of the connection closes when it dies.
     _stream: UnixStream,
 }
@@ -50,27 +54,47 @@ impl Harness {
             return None;
         }
         let (mut stream, _) = self.listener.accept().unwrap();
-        let mut text = [0_u8; 16];
+        let mut text = [0_u8; 64];
         let length = stream.read(&mut text).unwrap();
-        let at = Instant::now();
-        let pid = std::str::from_utf8(&text[..length]).ok()?.parse().ok()?;
+        let heard = now();
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        let mut numbers = text.split(' ').map(str::parse::<u64>);
+        let (pid, seconds, nanos) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let seconds = Duration::from_secs(seconds.ok()?);
         Some(Announced {
-            pid,
-            at,
+            pid: i32::try_from(pid.ok()?).ok()?,
+            ready: seconds + Duration::from_nanos(nanos.ok()?),
+            heard,
             _stream: stream,
         })
     }
 
-    /// A copy of the child in a place that every user may run it from.
+    /// The child, built where every user may run it.
     pub(crate) fn child(&self) -> PathBuf {
-        let copy = self.folder.path().join("testkit-idle");
-        if !copy.exists() {
-            std::fs::copy(env!("CARGO_BIN_EXE_testkit-idle"), &copy).unwrap();
+        let program = self.folder.path().join("child");
+        if !program.exists() {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/figures/child.c");
+            let built = Command::new("cc")
+                .args(["-O2", "-static", "-o"])
+                .arg(&program)
+                .arg(source)
+                .status();
+            assert!(
+                built.is_ok_and(|status| status.success()),
+                "cc can't build {source}"
+            );
         }
-        copy
+        program
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+/// CLOCK_MONOTONIC, which the child reads too.
+pub(crate) fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = Duration::from_secs(now.tv_sec.unsigned_abs());
+    seconds + Duration::from_nanos(now.tv_nsec.unsigned_abs())
 }
