@@ -165,7 +165,16 @@ impl Shim {
     pub(super) fn service_spec_changed(&mut self, generation: u64) -> io::Result<()> {
         self.service.standby = None;
         if !self.is_mcp() {
-            return self.tick_service(Instant::now());
+            let now = Instant::now();
+            let service = &mut self.service;
+            // What starts next is the newest: the spec of an older one may be gone by then. What
+            // kept crashing may have been repaired, so the wait is over.
+            if service.generation.is_some_and(|known| known < generation) {
+                service.generation = Some(generation);
+                service.forget_crashes();
+                service.is_awaited(now);
+            }
+            return self.tick_service(now);
         }
         let spec = |number: u64| self.specs.get(&number).map(|prepared| &prepared.spec);
         let before = self.service.generation;

@@ -51,6 +51,21 @@ fn a_service_that_waits_to_start_again_survives_a_hub_that_knows_of_none_of_its_
 }
 
 #[test]
+fn a_service_that_kept_crashing_starts_at_once_when_its_manifest_is_repaired() {
+    let fleet = Fleet::up(&service_agent("s", "exit 1"));
+    let mut hub = fleet.hub("s-0");
+    marks(&mut hub, true);
+    tokens(&mut hub, 1..=20);
+    let (last, _) = ended(&mut hub, 3200);
+    let repaired = service_agent("s", "echo x >&$MAINSTAY_READY_FD; exec sleep 1000");
+    fleet.write("fleet.yaml", &repaired);
+    hub.fact(|fact| match fact {
+        Fact::ServiceReady { incarnation, .. } if *incarnation > last => Some(()),
+        _ => None,
+    });
+}
+
+#[test]
 fn a_service_nobody_waits_for_is_started_at_once_when_somebody_does() {
     let fleet = Fleet::up(&service_agent("s", "exit 1"));
     let mut hub = fleet.hub("s-0");
