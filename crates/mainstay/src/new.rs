@@ -56,6 +56,9 @@ pub fn new(args: NewArgs) -> Outcome {
     }
     write(&path, &text)?;
     tell(survey.as_ref(), &command);
+    for word in missing(&current, &command) {
+        eprintln!("warning: {word} is not there; write it before you start the fleet");
+    }
     line(&shown)?;
     eprintln!("next: mainstay up {shown}, then: mainstay run {name} 'hello'");
     Ok(Exit::Done)
@@ -191,6 +194,21 @@ fn process(command: &[String], survey: &Survey, current: &Path) -> String {
         }
     }
     text
+}
+
+/// Words of the command that are paths to something, but there is nothing.
+fn missing<'a>(current: &Path, command: &'a [String]) -> Vec<&'a str> {
+    let is_path = |word: &str| {
+        let is_code = Path::new(word)
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|extension| ["py", "js", "mjs", "ts", "sh"].contains(&extension));
+        !word.starts_with('-') && !word.contains("://") && (word.contains('/') || is_code)
+    };
+    let words = command.iter().map(String::as_str);
+    words
+        .filter(|word| is_path(word) && !current.join(word).exists())
+        .collect()
 }
 
 /// The interpreter of the project's environment, and paths as seen from the source.

@@ -100,6 +100,11 @@ fn a_new_agent_is_a_manifest_that_is_right_and_never_written_over_another() {
         text
     );
     house.run(&["new", "agent", "Bad_Name"]).expect(2);
+    assert!(!ran.err.contains("is not there"), "{}", ran.err);
+    let ran = house
+        .run(&["new", "agent", "late", "--", "python3", "bot/later.py"])
+        .expect(0);
+    assert!(ran.err.contains("bot/later.py is not there"), "{}", ran.err);
 }
 
 #[test]
