@@ -17,7 +17,7 @@ pub fn of_log(name: &str) -> Box<dyn Fold> {
 }
 
 /// Tasks, steps and sessions. A task's row is written again by each of its entries, so all rows are
-/// handed over once, with the last entry.
+/// handed over once, at the end.
 #[derive(Default)]
 struct WorkspaceFold {
     rebuild: Rebuild,
@@ -27,18 +27,17 @@ impl Fold for WorkspaceFold {
     fn apply(
         &mut self,
         entry: &Entry,
-        log: &Reader,
+        _log: &Reader,
     ) -> Result<Vec<Row>, Box<dyn Error + Send + Sync>> {
         if entry.kind != KIND_CREATED && entry.kind != KIND_ERASED {
             self.rebuild
                 .entry(entry.seq, entry.time_ms, &entry.subject, &entry.data)?;
         }
-        let is_last = entry.seq + 1 == log.size()?;
-        Ok(if is_last {
-            self.rebuild.rows()
-        } else {
-            Vec::new()
-        })
+        Ok(Vec::new())
+    }
+
+    fn rest(&mut self) -> Vec<Row> {
+        self.rebuild.rows()
     }
 }
 

@@ -1,28 +1,30 @@
-//! Turns a batch into what is written, and writes it: entries, payloads, blob index, authors, rows, head and edge in
-//! the caller's one transaction.
+//! Turns a batch into what is written, and writes it: entries, payloads, authors, rows, head, edge and watermark in the
+//! caller's one transaction.
 //!
 //! `prepare` does all that can be refused and touches nothing, so that a refused batch leaves no trace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ledger::{
-    Edge, Entry, EntryError, Head, PayloadDigest, SALT_BYTES, SignedHead, SigningKey, leaf_hash,
-    payload_digest,
+    Edge, Entry, EntryError, Head, PayloadDigest, SALT_BYTES, SignedHead, SigningKey, cbor,
+    leaf_hash, payload_digest,
 };
 use rusqlite::{Connection, params};
 
-use crate::batch::{NewEntry, mac_of_blob_name};
+use crate::batch::NewEntry;
 use crate::error::StoreError;
-use crate::row::{self, Row, to_sql};
+use crate::row::{self, Row, payload_id, to_sql};
 
 const META_EDGE: &str = "edge";
+const META_WATERMARK: &str = "watermark";
+/// Rows of table meta.
+pub(crate) const META_ROWS: i64 = 2;
 
 /// What the log holds before the batch, and what salts the batch.
 pub(crate) trait Before {
     fn counter(&self, author: &str) -> Result<u64, StoreError>;
-    fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError>;
-    /// A new one.
-    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError>;
+    /// Fills with random bytes.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), StoreError>;
 }
 
 /// Where the log ends before the batch.
@@ -48,7 +50,6 @@ pub(crate) struct Prepared<'a> {
 #[derive(Debug)]
 struct PreparedEntry<'a> {
     seq: u64,
-    subject: &'a str,
     bytes: Vec<u8>,
     payloads: Vec<PreparedPayload<'a>>,
 }
@@ -68,14 +69,14 @@ impl<'a> Prepared<'a> {
     ) -> Result<Prepared<'a>, StoreError> {
         let mut edge = end.edge.clone();
         let mut authors = BTreeMap::new();
-        let mut blobs = BTreeSet::new();
+        let mut salts = Salts::new(before, entries)?;
         let mut prepared = Vec::with_capacity(entries.len());
         for (index, new) in entries.iter().enumerate() {
             let next = match authors.get(new.author.as_str()) {
                 Some(next) => *next,
                 None => before.counter(&new.author)?,
             };
-            let payloads = PreparedPayload::all(new, before, &mut blobs)?;
+            let payloads = PreparedPayload::all(new, &mut salts);
             let entry = PreparedEntry::new(new, payloads, edge.size(), next)
                 .map_err(|source| StoreError::Entry { index, source })?;
             edge.push(leaf_hash(&entry.bytes));
@@ -107,9 +108,7 @@ impl<'a> Prepared<'a> {
 
     /// Writes all of it but the rows, in the caller's transaction.
     pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        for entry in &self.entries {
-            entry.write(connection)?;
-        }
+        self.write_entries(connection)?;
         for (name, counter) in &self.authors {
             let sql = "INSERT INTO author (name, counter) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET counter = ?2";
             connection
@@ -117,10 +116,23 @@ impl<'a> Prepared<'a> {
                 .execute(params![name, to_sql(*counter)])?;
         }
         write_head(connection, self.head_number, &self.head)?;
-        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
-        connection
-            .prepare_cached(sql)?
-            .execute(params![META_EDGE, self.edge.encode()])?;
+        write_meta(connection, META_EDGE, &self.edge.encode())
+    }
+}
+
+impl Prepared<'_> {
+    fn write_entries(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut entry_row =
+            connection.prepare_cached("INSERT INTO entry (seq, bytes) VALUES (?1, ?2)")?;
+        let sql = "INSERT INTO payload (id, name, salt, bytes) VALUES (?1, ?2, ?3, ?4)";
+        let mut payload_row = connection.prepare_cached(sql)?;
+        for entry in &self.entries {
+            entry_row.execute(params![to_sql(entry.seq), entry.bytes])?;
+            for (at, payload) in entry.payloads.iter().enumerate() {
+                let id = payload_id(entry.seq, at);
+                payload_row.execute(params![id, payload.name, payload.salt, payload.bytes])?;
+            }
+        }
         Ok(())
     }
 }
@@ -147,52 +159,23 @@ impl<'a> PreparedEntry<'a> {
         let bytes = entry.encode()?;
         Ok(PreparedEntry {
             seq,
-            subject: &new.subject,
             bytes,
             payloads,
         })
     }
-
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let seq = to_sql(self.seq);
-        connection
-            .prepare_cached("INSERT INTO entry (seq, bytes) VALUES (?1, ?2)")?
-            .execute(params![seq, self.bytes])?;
-        for payload in &self.payloads {
-            connection
-                .prepare_cached(
-                    "INSERT INTO payload (seq, name, salt, bytes) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![seq, payload.name, payload.salt, payload.bytes])?;
-            if let Some(mac) = mac_of_blob_name(payload.name) {
-                connection
-                    .prepare_cached("INSERT INTO blob (subject, mac, seq) VALUES (?1, ?2, ?3)")?
-                    .execute(params![self.subject, mac, seq])?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<'a> PreparedPayload<'a> {
-    /// An entry's payloads by name, each with a new salt; without messages that its subject has already.
-    fn all(
-        new: &'a NewEntry,
-        before: &dyn Before,
-        blobs: &mut BTreeSet<(&'a str, [u8; 32])>,
-    ) -> Result<Vec<PreparedPayload<'a>>, StoreError> {
-        let mut payloads = Vec::with_capacity(new.payloads.len());
-        for (name, bytes) in &new.payloads {
-            if let Some(mac) = mac_of_blob_name(name)
-                && (!blobs.insert((&new.subject, mac)) || before.has_blob(&new.subject, &mac)?)
-            {
-                continue;
-            }
-            let salt = before.salt()?;
-            payloads.push(PreparedPayload { name, salt, bytes });
-        }
+    /// An entry's payloads by name, each with a new salt.
+    fn all(new: &'a NewEntry, salts: &mut Salts) -> Vec<PreparedPayload<'a>> {
+        let prepared = new.payloads.iter().map(|(name, bytes)| PreparedPayload {
+            name,
+            salt: salts.next(),
+            bytes,
+        });
+        let mut payloads: Vec<_> = prepared.collect();
         payloads.sort_by_key(|payload| payload.name);
-        Ok(payloads)
+        payloads
     }
 
     fn digest(&self) -> PayloadDigest {
@@ -202,6 +185,37 @@ impl<'a> PreparedPayload<'a> {
             digest: payload_digest(&self.salt, self.bytes),
         }
     }
+}
+
+/// Salts of a whole batch, drawn at once: the source of chance is asked once for each commit.
+struct Salts {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Salts {
+    fn new(before: &dyn Before, entries: &[&NewEntry]) -> Result<Salts, StoreError> {
+        let count: usize = entries.iter().map(|entry| entry.payloads.len()).sum();
+        let mut bytes = vec![0; count * SALT_BYTES];
+        before.fill(&mut bytes)?;
+        Ok(Salts { bytes, used: 0 })
+    }
+
+    fn next(&mut self) -> [u8; SALT_BYTES] {
+        let mut salt = [0; SALT_BYTES];
+        salt.copy_from_slice(&self.bytes[self.used..self.used + SALT_BYTES]);
+        self.used += SALT_BYTES;
+        salt
+    }
+}
+
+fn write_meta(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+    connection
+        .prepare_cached(sql)?
+        .execute(params![key, value])?;
+    Ok(())
 }
 
 fn write_head(connection: &Connection, number: u64, signed: &SignedHead) -> rusqlite::Result<()> {
@@ -222,10 +236,33 @@ pub(crate) fn write_rows(connection: &Connection, rows: &[Row]) -> rusqlite::Res
     rows.iter().try_for_each(|row| row::apply(connection, row))
 }
 
+/// In the transaction with whose rows the tables say what all entries below it do.
+pub(crate) fn write_watermark(connection: &Connection, watermark: u64) -> rusqlite::Result<()> {
+    let mut value = cbor::Writer::new();
+    value.uint(watermark);
+    write_meta(connection, META_WATERMARK, &value.finish())
+}
+
+/// Entries below this are in the projections' tables.
+pub(crate) fn read_watermark(connection: &Connection) -> Result<u64, StoreError> {
+    let bytes = read_meta(connection, META_WATERMARK)?;
+    let mut value = cbor::Reader::new(&bytes);
+    let watermark = value.uint();
+    watermark
+        .and_then(|watermark| value.finish().map(|()| watermark))
+        .map_err(|_| StoreError::Damaged {
+            what: "watermark (table meta)".to_owned(),
+        })
+}
+
+fn read_meta(connection: &Connection, key: &str) -> Result<Vec<u8>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0))?)
+}
+
 /// The tree's right edge as the last commit left it.
 pub(crate) fn read_edge(connection: &Connection) -> Result<Edge, StoreError> {
-    let sql = "SELECT value FROM meta WHERE key = ?1";
-    let bytes: Vec<u8> = connection.query_row(sql, [META_EDGE], |row| row.get(0))?;
+    let bytes = read_meta(connection, META_EDGE)?;
     Edge::decode(&bytes).map_err(|_| StoreError::Damaged {
         what: "the tree's edge (table meta)".to_owned(),
     })

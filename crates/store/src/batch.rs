@@ -1,6 +1,12 @@
 //! What is appended at once: entries with their payloads, and the projection rows that follow from them.
 //!
 //! A batch is one transaction and gets one head. The writer gathers what has queued into one, so a flush is shared.
+//!
+//! Rows may come later than their entries. A row is written again by each of its entries, and an entry is a few hundred
+//! bytes at the end of a table while its rows lie all over others: with the rows of a thousand entries written at once,
+//! each row is written once. Entries below the *watermark* are in the tables; whoever opens a log whose watermark lags
+//! folds the entries after it, as the writer would have, before anything else. The watermark moves in the transaction
+//! that writes the rows, so the tables always say what the entries below it do, whatever is killed and when.
 
 use ledger::SignedHead;
 
@@ -21,9 +27,12 @@ const BLOB_PREFIX: &str = "blob:";
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub entries: Vec<NewEntry>,
-    /// Applied in order; a later change of the same row wins. Rows follow from entries: without entries or erasures
-    /// there may be none.
+    /// Applied in order; a later change of the same row wins. They are all that follows from the entries since the
+    /// watermark, this batch's included.
     pub rows: Vec<Row>,
+    /// The writer keeps the rows that follow from these entries for a later batch, which may consist of them alone: the
+    /// watermark stays where it is, and `rows` must be empty.
+    pub rows_later: bool,
     /// Payloads of earlier batches to erase; recorded as one entry of kind [`KIND_ERASED`] after `entries`.
     pub erasures: Vec<Erasure>,
     /// The wall clock for the entry that records `erasures`.
@@ -41,8 +50,7 @@ pub struct NewEntry {
     pub traceparent: Option<String>,
     /// Deterministic CBOR of the event without its content.
     pub data: Vec<u8>,
-    /// Name and bytes, in any order, each name once. Under [`blob_name`] a payload can also be found by the entry's
-    /// subject and its MAC.
+    /// Name and bytes, in any order, each name once.
     pub payloads: Vec<(String, Vec<u8>)>,
 }
 
@@ -65,18 +73,8 @@ pub struct Appended {
     pub commit_micros: u64,
 }
 
-/// Name of the payload that holds one message of a model request, addressed by HMAC under its task's key. The first
-/// entry of a subject that brings it stores it, later ones drop it silently: hand in every message of every request.
-/// [`crate::Reader::blob`] finds it by the entry's subject and the MAC.
+/// Name of the payload that holds one message of a model request, addressed by HMAC under its task's key. The caller
+/// stores each once per subject: it knows what a subject's entries named.
 pub fn blob_name(mac: &[u8; 32]) -> String {
     format!("{BLOB_PREFIX}{}", hex::encode(mac))
-}
-
-/// The MAC in a payload's name, if it is a blob's name in its one form.
-pub(crate) fn mac_of_blob_name(name: &str) -> Option<[u8; 32]> {
-    let mac = hex::decode(name.strip_prefix(BLOB_PREFIX)?)
-        .ok()?
-        .try_into()
-        .ok()?;
-    (blob_name(&mac) == name).then_some(mac)
 }

@@ -6,8 +6,8 @@
 use ledger::cbor::{CborError, Reader, Writer};
 use rusqlite::{Connection, params};
 
-use crate::batch::{Erasure, KIND_ERASED, NewEntry, OWN_AUTHOR, mac_of_blob_name};
-use crate::row::to_sql;
+use crate::batch::{Erasure, KIND_ERASED, NewEntry, OWN_AUTHOR};
+use crate::row::payload_ids;
 
 /// The entry that records erasures. The list is sorted and without duplicates.
 pub(crate) fn erasure_entry(erasures: &[Erasure], time_ms: i64) -> NewEntry {
@@ -45,25 +45,13 @@ pub(crate) fn erasures_of(data: &[u8]) -> Result<Vec<Erasure>, CborError> {
     Ok(erasures)
 }
 
-/// A payload to erase, with what finds its row in the blob index.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
-    pub(crate) erasure: &'a Erasure,
-    pub(crate) subject: String,
-}
-
 /// Takes payloads away for good: the caller has `secure_delete` on, so that freed pages are overwritten.
-pub(crate) fn erase(connection: &Connection, targets: &[Target<'_>]) -> rusqlite::Result<()> {
-    for Target { erasure, subject } in targets {
-        let seq = to_sql(erasure.seq);
+pub(crate) fn erase(connection: &Connection, erasures: &[Erasure]) -> rusqlite::Result<()> {
+    for erasure in erasures {
+        let (first, last) = payload_ids(erasure.seq);
         connection
-            .prepare_cached("DELETE FROM payload WHERE seq = ?1 AND name = ?2")?
-            .execute(params![seq, erasure.name])?;
-        if let Some(mac) = mac_of_blob_name(&erasure.name) {
-            connection
-                .prepare_cached("DELETE FROM blob WHERE subject = ?1 AND mac = ?2 AND seq = ?3")?
-                .execute(params![subject, mac, seq])?;
-        }
+            .prepare_cached("DELETE FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3")?
+            .execute(params![first, last, erasure.name])?;
     }
     Ok(())
 }

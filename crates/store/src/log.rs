@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ledger::{Edge, SALT_BYTES, SignedHead, SigningKey, incarnation_of};
+use ledger::{Edge, SignedHead, SigningKey, incarnation_of};
 use rusqlite::OptionalExtension;
 use tracing::warn;
 
@@ -16,7 +16,7 @@ use crate::append::{self, Before, End, Prepared};
 use crate::batch::{Appended, Batch, Erasure, MAX_ERASURES, NewEntry, RESERVED_KIND_PREFIX};
 use crate::checkpoint::Checkpoints;
 use crate::directory::{self, Lock};
-use crate::erase::{self, Target};
+use crate::erase;
 use crate::error::{OpenError, StoreError};
 use crate::ground::{Ground, Machine, Stage};
 use crate::heads::HeadsFile;
@@ -49,6 +49,7 @@ pub struct Log {
     edge: Edge,
     head_count: u64,
     last_head: SignedHead,
+    watermark: u64,
     /// Counters of the authors seen since the start.
     authors: HashMap<String, u64>,
     healed_heads: u64,
@@ -86,6 +87,7 @@ impl Log {
             edge: end.edge,
             head_count: end.head_count,
             last_head: end.last_head,
+            watermark: end.watermark,
             authors: HashMap::new(),
             healed_heads,
             has_failed: false,
@@ -95,7 +97,9 @@ impl Log {
         })
     }
 
-    /// Commits a batch: one transaction, one flush, one head. When this returns, the batch is durable.
+    /// Commits a batch: one transaction, one flush, one head. When this returns, the batch is durable. A batch of
+    /// nothing but rows that were left for later gets a head too, of the same size as the last: a commit that is lost
+    /// without a word is one that the heads file misses.
     ///
     /// After an error that [`StoreError::is_fatal`] the log takes nothing more.
     pub fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
@@ -103,17 +107,20 @@ impl Log {
             return Err(StoreError::Failed);
         }
         let erasures = sorted(&batch.erasures);
-        let targets = self.check(batch, &erasures)?;
+        self.check(batch, &erasures)?;
         let record = (!erasures.is_empty()).then(|| erase::erasure_entry(&erasures, batch.now_ms));
         let entries: Vec<&NewEntry> = batch.entries.iter().chain(&record).collect();
         let prepared = self.prepare(&entries)?;
         let started = Instant::now();
-        if let Err(source) = self.commit(&prepared, batch, &targets) {
+        if let Err(source) = self.commit(&prepared, batch, &erasures) {
             return Err(self.fail(StoreError::Commit(source)));
         }
         let commit_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if let Err(source) = self.append_head(&prepared) {
             return Err(self.fail(StoreError::Heads(source)));
+        }
+        if !batch.rows_later {
+            self.watermark = prepared.edge.size();
         }
         Ok(self.advance(prepared, commit_micros))
     }
@@ -136,6 +143,12 @@ impl Log {
     /// Entries in the log.
     pub fn size(&self) -> u64 {
         self.edge.size()
+    }
+
+    /// Entries below this are in the projections' tables. Where it is less than the size, rows were left for later, by
+    /// this writer or by one that ended before it wrote them.
+    pub fn watermark(&self) -> u64 {
+        self.watermark
     }
 
     pub fn last_head(&self) -> &SignedHead {
@@ -164,13 +177,10 @@ impl Log {
     }
 
     /// What can be refused without touching anything.
-    fn check<'b>(
-        &self,
-        batch: &Batch,
-        erasures: &'b [Erasure],
-    ) -> Result<Vec<Target<'b>>, StoreError> {
+    fn check(&self, batch: &Batch, erasures: &[Erasure]) -> Result<(), StoreError> {
         let refuse = |reason| Err(StoreError::Batch { reason });
-        if batch.entries.is_empty() && erasures.is_empty() {
+        let owes_rows = self.watermark < self.size() && !batch.rows_later;
+        if batch.entries.is_empty() && erasures.is_empty() && !owes_rows {
             return refuse("it has no entries, and rows follow from entries");
         }
         if batch
@@ -180,27 +190,18 @@ impl Log {
         {
             return refuse("kinds that begin with log. are the store's own");
         }
+        if batch.rows_later && !batch.rows.is_empty() {
+            return refuse("it has rows and says that they come later");
+        }
         if erasures.len() > MAX_ERASURES {
             return refuse("it erases too many payloads at once");
         }
-        erasures
-            .iter()
-            .map(|erasure| self.target(erasure))
-            .collect()
-    }
-
-    fn target<'b>(&self, erasure: &'b Erasure) -> Result<Target<'b>, StoreError> {
-        let missing = StoreError::Batch {
-            reason: "it erases a payload that is not there",
-        };
-        let entry = self.reader.entry(erasure.seq)?;
-        match entry {
-            Some(entry) if self.reader.has_payload(erasure.seq, &erasure.name)? => Ok(Target {
-                erasure,
-                subject: entry.subject,
-            }),
-            _ => Err(missing),
+        for erasure in erasures {
+            if !self.reader.has_payload(erasure.seq, &erasure.name)? {
+                return refuse("it erases a payload that is not there");
+            }
         }
+        Ok(())
     }
 
     fn prepare<'b>(&self, entries: &[&'b NewEntry]) -> Result<Prepared<'b>, StoreError> {
@@ -217,20 +218,23 @@ impl Log {
         &mut self,
         prepared: &Prepared<'_>,
         batch: &Batch,
-        targets: &[Target<'_>],
+        erasures: &[Erasure],
     ) -> rusqlite::Result<()> {
         self.reach(Stage::Begin)?;
         let connection = self.reader.connection();
-        if !targets.is_empty() {
+        if !erasures.is_empty() {
             connection.pragma_update(None, "secure_delete", true)?;
         }
         let transaction = connection.unchecked_transaction()?;
         prepared.write(&transaction)?;
-        erase::erase(&transaction, targets)?;
-        append::write_rows(&transaction, &batch.rows)?;
+        erase::erase(&transaction, erasures)?;
+        if !batch.rows_later {
+            append::write_rows(&transaction, &batch.rows)?;
+            append::write_watermark(&transaction, prepared.edge.size())?;
+        }
         self.reach(Stage::Written)?;
         transaction.commit()?;
-        if targets.is_empty() {
+        if erasures.is_empty() {
             return self
                 .checkpoints
                 .after_commit(connection, &self.dir, prepared.payload_bytes());
@@ -292,14 +296,8 @@ impl Before for Log {
         Ok(counter.unwrap_or(0).cast_unsigned())
     }
 
-    fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError> {
-        self.reader.has_blob(subject, mac)
-    }
-
-    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError> {
-        let mut salt = [0; SALT_BYTES];
-        self.ground.fill(&mut salt)?;
-        Ok(salt)
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.ground.fill(bytes)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ledger::{Edge, SALT_BYTES, SignedHead, origin};
+use ledger::{Edge, SignedHead, origin};
 use rusqlite::Connection;
 use tracing::warn;
 
@@ -24,6 +24,7 @@ pub(crate) struct End {
     pub(crate) edge: Edge,
     pub(crate) head_count: u64,
     pub(crate) last_head: SignedHead,
+    pub(crate) watermark: u64,
 }
 
 /// Opens the database, making it first where there is none, and checks that it is the log the caller means.
@@ -114,14 +115,8 @@ impl Before for NothingBefore<'_> {
         Ok(0)
     }
 
-    fn has_blob(&self, _subject: &str, _mac: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError> {
-        let mut salt = [0; SALT_BYTES];
-        self.0.fill(&mut salt)?;
-        Ok(salt)
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.0.fill(bytes)
     }
 }
 
@@ -130,6 +125,7 @@ fn commit_first(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::R
     let transaction = connection.unchecked_transaction()?;
     schema::create(&transaction)?;
     prepared.write(&transaction)?;
+    append::write_watermark(&transaction, prepared.edge.size())?;
     transaction.commit()
 }
 
@@ -193,10 +189,15 @@ pub(crate) fn end(dir: &Path, reader: &Reader) -> Result<End, OpenError> {
             edge.size()
         )));
     }
+    let watermark = reader.watermark().map_err(failed)?;
+    if watermark > size {
+        return Err(damaged("watermark (table meta)"));
+    }
     Ok(End {
         edge,
         head_count,
         last_head,
+        watermark,
     })
 }
 

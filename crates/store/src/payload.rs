@@ -1,10 +1,11 @@
 //! Lists payloads for whoever decides which are erased.
 
+use ledger::MAX_PAYLOADS;
 use rusqlite::params;
 
 use crate::error::StoreError;
 use crate::reader::{Reader, decode};
-use crate::row::to_sql;
+use crate::row::{payload_id, to_sql};
 
 /// A payload without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +21,12 @@ pub struct PayloadRow {
 impl Reader {
     /// Payloads that are still there, oldest first, from this sequence on.
     pub fn payloads(&self, from: u64, limit: usize) -> Result<Vec<PayloadRow>, StoreError> {
-        let sql = "SELECT payload.seq, payload.name, length(payload.bytes), entry.bytes FROM payload \
-                   JOIN entry ON entry.seq = payload.seq WHERE payload.seq >= ?1 ORDER BY payload.seq LIMIT ?2";
-        let mut statement = self.connection().prepare_cached(sql)?;
-        let mut rows = statement.query(params![to_sql(from), to_sql(limit as u64)])?;
+        let sql = format!(
+            "SELECT entry.seq, payload.name, length(payload.bytes), entry.bytes FROM payload \
+             JOIN entry ON entry.seq = payload.id / {MAX_PAYLOADS} WHERE payload.id >= ?1 ORDER BY payload.id LIMIT ?2"
+        );
+        let mut statement = self.connection().prepare_cached(&sql)?;
+        let mut rows = statement.query(params![payload_id(from, 0), to_sql(limit as u64)])?;
         let mut payloads = Vec::new();
         while let Some(row) = rows.next()? {
             let entry = decode(

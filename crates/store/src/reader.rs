@@ -1,4 +1,4 @@
-//! Reads a log on a read-only connection: entries, payloads, blobs and heads. Rows of projections are read in the files
+//! Reads a log on a read-only connection: entries, payloads and heads. Rows of projections are read in the files
 //! named after them.
 //!
 //! Each call is one short transaction, so no reader holds the WAL back. `snapshot` spans several, for as long as its
@@ -9,11 +9,12 @@ use std::path::Path;
 use ledger::{Entry, Head, PublicKey, SignedHead};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::batch::{KIND_CREATED, blob_name};
+use crate::append;
+use crate::batch::KIND_CREATED;
 use crate::create::Created;
 use crate::directory::database_path;
 use crate::error::{OpenError, StoreError};
-use crate::row::to_sql;
+use crate::row::{payload_ids, to_sql};
 use crate::schema::{self, Format};
 
 /// A page of entries ends once it holds this much.
@@ -127,44 +128,25 @@ impl Reader {
 
     /// A payload's bytes; `None` if the entry has none of this name or it was erased.
     pub fn payload(&self, seq: u64, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let sql = "SELECT bytes FROM payload WHERE seq = ?1 AND name = ?2";
+        let sql = "SELECT bytes FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
+        let (first, last) = payload_ids(seq);
         Ok(statement
-            .query_row(params![to_sql(seq), name], |row| row.get(0))
+            .query_row(params![first, last, name], |row| row.get(0))
             .optional()?)
     }
 
     /// Whether a payload is there, without reading it.
     pub fn has_payload(&self, seq: u64, name: &str) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM payload WHERE seq = ?1 AND name = ?2";
+        let sql = "SELECT 1 FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement.exists(params![to_sql(seq), name])?)
+        let (first, last) = payload_ids(seq);
+        Ok(statement.exists(params![first, last, name])?)
     }
 
-    /// A message that an entry of this subject stored under [`blob_name`].
-    pub fn blob(&self, subject: &str, mac: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.blob_seq(subject, mac)? {
-            Some(seq) => self.payload(seq, &blob_name(mac)),
-            None => Ok(None),
-        }
-    }
-
-    /// Whether a message is stored already, so that it needn't be again.
-    pub fn has_blob(&self, subject: &str, mac: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(self.blob_seq(subject, mac)?.is_some())
-    }
-
-    pub(crate) fn blob_seq(
-        &self,
-        subject: &str,
-        mac: &[u8; 32],
-    ) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT seq FROM blob WHERE subject = ?1 AND mac = ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let seq = statement
-            .query_row(params![subject, mac], |row| row.get::<_, i64>(0))
-            .optional()?;
-        Ok(seq.map(i64::cast_unsigned))
+    /// Entries below this are in the projections' tables; rows that follow from later ones are still their writer's.
+    pub fn watermark(&self) -> Result<u64, StoreError> {
+        append::read_watermark(&self.connection)
     }
 
     /// How many heads the log has; they are numbered from 0.

@@ -4,6 +4,7 @@
 //! Projections are never migrated. When the code that makes rows changes, the log is folded again.
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 
 use ledger::Entry;
@@ -11,6 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Rows};
 use thiserror::Error;
 
+use crate::append;
 use crate::directory::{self, database_path};
 use crate::error::{OpenError, StoreError};
 use crate::open;
@@ -29,12 +31,18 @@ pub trait Fold {
         entry: &Entry,
         log: &Reader,
     ) -> Result<Vec<Row>, Box<dyn Error + Send + Sync>>;
+
+    /// Rows that follow from all entries so far and that no call of [`Fold::apply`] gave.
+    fn rest(&mut self) -> Vec<Row> {
+        Vec::new()
+    }
 }
 
 /// What to do with the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildMode {
-    /// Compare them with what is stored. Also works beside a running writer.
+    /// Compare them with what is stored, which is what follows from the entries below the watermark. Also works beside
+    /// a running writer.
     Check,
     /// Put them in place of what is stored. Nobody may run the log.
     Write,
@@ -95,12 +103,16 @@ fn check(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     beside.pragma_update(None, "journal_mode", "OFF")?;
     let building = beside.unchecked_transaction()?;
     schema::create_projections(&beside)?;
-    let entries = replay(&reader, fold, &beside)?;
+    let watermark = reader.watermark()?;
+    replay(&reader, fold, 0..watermark, &beside)?;
+    append::write_rows(&beside, &fold.rest())?;
     let mut rows = 0;
     for projection in &PROJECTIONS {
         rows += compare(projection, reader.connection(), &beside)?;
     }
     integrity(reader.connection()).map_err(RebuildError::Structure)?;
+    // What follows from later entries is in no table yet; that it follows is proven all the same.
+    let entries = replay(&reader, fold, watermark..u64::MAX, &beside)?;
     building.finish()?;
     transaction.finish()?;
     Ok(Rebuilt { entries, rows })
@@ -123,7 +135,9 @@ fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     for projection in &PROJECTIONS {
         connection.execute_batch(&format!("DELETE FROM {}", projection.table))?;
     }
-    let entries = replay(&reader, fold, connection)?;
+    let entries = replay(&reader, fold, 0..u64::MAX, connection)?;
+    append::write_rows(connection, &fold.rest())?;
+    append::write_watermark(connection, entries)?;
     let mut rows = 0;
     for projection in &PROJECTIONS {
         let sql = format!("SELECT count(*) FROM {}", projection.table);
@@ -135,11 +149,17 @@ fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     Ok(Rebuilt { entries, rows })
 }
 
-/// Applies every entry's rows to `target`; returns how many entries there are.
-fn replay(reader: &Reader, fold: &mut dyn Fold, target: &Connection) -> Result<u64, RebuildError> {
-    let mut from = 0;
+/// Applies the rows of these entries to `target`; returns where the entries ended.
+fn replay(
+    reader: &Reader,
+    fold: &mut dyn Fold,
+    entries: Range<u64>,
+    target: &Connection,
+) -> Result<u64, RebuildError> {
+    let mut from = entries.start;
     loop {
-        let page = reader.entries(from, PAGE)?;
+        let mut page = reader.entries(from, PAGE)?;
+        page.retain(|entry| entry.seq < entries.end);
         for entry in &page {
             let seq = entry.seq;
             let rows = fold

@@ -2,6 +2,7 @@
 //!
 //! Bodies are opaque bytes. Columns beside them exist only to be looked up by.
 
+use ledger::MAX_PAYLOADS;
 use rusqlite::Connection;
 
 use crate::session::{self, SessionRow};
@@ -82,6 +83,26 @@ pub(crate) const PROJECTIONS: [Projection; 5] = [
 /// SQLite's integers are signed; sequences and counters never come near the end of them.
 pub(crate) fn to_sql(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Payloads lie in the order of their entries, so that new ones are always put at the table's end: one tree to write,
+/// and no page of it but the last.
+pub(crate) fn payload_id(seq: u64, at: usize) -> i64 {
+    to_sql(
+        seq.saturating_mul(MAX_PAYLOADS as u64)
+            .saturating_add(at as u64),
+    )
+}
+
+/// First and last id of an entry's payloads.
+pub(crate) fn payload_ids(seq: u64) -> (i64, i64) {
+    (payload_id(seq, 0), payload_id(seq, MAX_PAYLOADS - 1))
+}
+
+/// An entry's sequence, and a payload's place in it, by the payload's id.
+pub(crate) fn payload_place(id: i64) -> (u64, usize) {
+    let (id, width) = (id.cast_unsigned(), MAX_PAYLOADS as u64);
+    (id / width, usize::try_from(id % width).unwrap_or(0))
 }
 
 pub(crate) fn apply(connection: &Connection, row: &Row) -> rusqlite::Result<()> {

@@ -20,7 +20,7 @@ pub(crate) const WAL_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const STATEMENTS_CACHED: usize = 64;
 
 /// Name and text of each table and index. `sqlite_schema` keeps the text as it is written here.
-const OBJECTS: [(&str, &str); 14] = [
+const OBJECTS: [(&str, &str); 13] = [
     (
         "meta",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
@@ -31,13 +31,7 @@ const OBJECTS: [(&str, &str); 14] = [
     ),
     (
         "payload",
-        "CREATE TABLE payload (seq INTEGER NOT NULL, name TEXT NOT NULL, salt BLOB NOT NULL, bytes BLOB NOT NULL, \
-         PRIMARY KEY (seq, name)) STRICT",
-    ),
-    (
-        "blob",
-        "CREATE TABLE blob (subject TEXT NOT NULL, mac BLOB NOT NULL, seq INTEGER NOT NULL, \
-         PRIMARY KEY (subject, mac)) STRICT, WITHOUT ROWID",
+        "CREATE TABLE payload (id INTEGER PRIMARY KEY, name TEXT NOT NULL, salt BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
     ),
     (
         "author",

@@ -4,30 +4,34 @@ use ledger::Summary;
 use rusqlite::Connection;
 
 use super::{Mismatch, VerifyError, from_store, unreadable};
-use crate::append::read_edge;
+use crate::append::{META_ROWS, read_edge};
 use crate::reader::Reader;
 
 /// What the database keeps besides entries, payloads and heads must be what they say.
-pub(super) fn check(reader: &Reader, summary: &Summary, blobs: u64) -> Result<(), VerifyError> {
+pub(super) fn check(reader: &Reader, summary: &Summary) -> Result<(), VerifyError> {
     let edge = read_edge(reader.connection()).map_err(|error| from_store("table meta", error))?;
     let connection = reader.connection();
-    let count = |table: &str| {
-        let sql = format!("SELECT count(*) FROM {table}");
-        connection
-            .query_row(&sql, [], |row| row.get::<_, i64>(0))
-            .map_err(|source| unreadable(&format!("table {table}"), source))
+    let count: i64 = connection
+        .query_row("SELECT count(*) FROM meta", [], |row| row.get(0))
+        .map_err(|source| unreadable("table meta", source))?;
+    let wrong = |what: &str| {
+        Err(Mismatch::Derived {
+            what: what.to_owned(),
+        }
+        .into())
     };
-    if edge != summary.edge || count("meta")? != 1 {
-        return Err(Mismatch::Derived {
-            what: "tree's edge (table meta)".to_owned(),
-        }
-        .into());
+    if edge != summary.edge {
+        return wrong("tree's edge (table meta)");
     }
-    if count("blob")?.cast_unsigned() != blobs {
-        return Err(Mismatch::Derived {
-            what: "blob index".to_owned(),
-        }
-        .into());
+    // Whether the rows below it are what the entries say is a rebuild's to check.
+    let watermark = reader
+        .watermark()
+        .map_err(|error| from_store("watermark (table meta)", error))?;
+    if watermark > summary.edge.size() {
+        return wrong("watermark (table meta)");
+    }
+    if count != META_ROWS {
+        return wrong("table meta");
     }
     authors(connection, summary)
 }

@@ -7,9 +7,10 @@ use rusqlite::Rows;
 
 use super::heads::HeadsWalk;
 use super::{Mismatch, Report, VerifyError, derived, from_store, unreadable};
-use crate::batch::{KIND_ERASED, mac_of_blob_name};
+use crate::batch::KIND_ERASED;
 use crate::erase::erasures_of;
 use crate::reader::Reader;
+use crate::row::{payload_id, payload_place};
 
 /// Walks the log; the caller holds a read transaction.
 pub(super) fn run(
@@ -24,14 +25,12 @@ pub(super) fn run(
         reader,
         verifier: Verifier::new(reader.public_key().clone()),
         heads: HeadsWalk::new(dir, head_count),
-        blobs: 0,
         since,
     };
     walk.entries()?;
     let Walk {
         verifier,
         mut heads,
-        blobs,
         ..
     } = walk;
     heads.finish(verifier.size())?;
@@ -52,7 +51,7 @@ pub(super) fn run(
         .into());
     }
     let summary = verifier.finish().map_err(Mismatch::Log)?;
-    derived::check(reader, &summary, blobs)?;
+    derived::check(reader, &summary)?;
     derived::integrity(reader.connection())?;
     Ok(Report {
         size: summary.edge.size(),
@@ -68,8 +67,6 @@ struct Walk<'a> {
     reader: &'a Reader,
     verifier: Verifier,
     heads: HeadsWalk<'a>,
-    /// Rows of the blob index that were found to be right.
-    blobs: u64,
     since: Option<&'a SignedHead>,
 }
 
@@ -82,8 +79,7 @@ impl Walk<'_> {
                 .map_err(|source| unreadable("schema", source))
         };
         let mut entries = prepare("SELECT seq, bytes FROM entry ORDER BY seq")?;
-        let mut payloads =
-            prepare("SELECT seq, name, salt, bytes FROM payload ORDER BY seq, name")?;
+        let mut payloads = prepare("SELECT id, name, salt, bytes FROM payload ORDER BY id")?;
         let mut rows = entries
             .query([])
             .map_err(|source| unreadable("table entry", source))?;
@@ -108,7 +104,7 @@ impl Walk<'_> {
             self.entry(seq, &bytes, &mut payloads)?;
         }
         match payloads.next {
-            Some((seq, name, _)) => Err(Mismatch::PayloadUnknown { seq, name }.into()),
+            Some((id, name, _)) => Err(unknown(id, &name)),
             None => Ok(()),
         }
     }
@@ -120,47 +116,22 @@ impl Walk<'_> {
         payloads: &mut Payloads<'_>,
     ) -> Result<(), VerifyError> {
         let mut failure = None;
-        let mut present = Vec::new();
+        let mut at = 0..;
         let entry = self.verifier.entry(bytes, |name| {
-            let found = payloads.take(seq, name).unwrap_or_else(|error| {
+            let id = payload_id(seq, at.next().unwrap_or_default());
+            payloads.take(id, name).unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 None
-            });
-            if found.is_some() {
-                present.push(name.to_owned());
-            }
-            found
+            })
         });
         // A payload that can't be read comes first: it looks like a missing one to the verifier.
         if let Some(failure) = failure {
             return Err(failure);
         }
         let entry = entry.map_err(Mismatch::Log)?;
-        self.count_blobs(&entry, &present)?;
         self.erasures(&entry)?;
         self.heads.at(&mut self.verifier, self.reader)?;
         self.since()
-    }
-
-    /// Every blob that is there must be found by its index in the one entry of its subject that has it.
-    fn count_blobs(&mut self, entry: &Entry, present: &[String]) -> Result<(), VerifyError> {
-        for name in present {
-            let Some(mac) = mac_of_blob_name(name) else {
-                continue;
-            };
-            let wrong = || Mismatch::Derived {
-                what: format!("blob index of {name}, entry {},", entry.seq),
-            };
-            let indexed = self.reader.blob_seq(&entry.subject, &mac);
-            let indexed = indexed
-                .map_err(|error| from_store("table blob", error))?
-                .ok_or_else(wrong)?;
-            if indexed != entry.seq {
-                return Err(wrong().into());
-            }
-            self.blobs += 1;
-        }
-        Ok(())
     }
 
     fn erasures(&mut self, entry: &Entry) -> Result<(), VerifyError> {
@@ -194,23 +165,33 @@ impl Walk<'_> {
     }
 }
 
+fn unknown(id: i64, name: &str) -> VerifyError {
+    Mismatch::PayloadUnknown {
+        seq: payload_place(id).0,
+        name: name.to_owned(),
+    }
+    .into()
+}
+
 /// Rows of payloads in order, walked beside the entries that name them.
 struct Payloads<'a> {
     rows: Rows<'a>,
-    next: Option<(u64, String, SaltedPayload)>,
+    next: Option<(i64, String, SaltedPayload)>,
 }
 
 impl Payloads<'_> {
     fn step(&mut self) -> Result<(), VerifyError> {
         let place = match &self.next {
-            Some((seq, name, _)) => format!("payload after {name} of entry {seq}"),
+            Some((id, name, _)) => {
+                format!("payload after {name} of entry {}", payload_place(*id).0)
+            }
             None => "first payload".to_owned(),
         };
         self.next = self.read().map_err(|source| unreadable(&place, source))?;
         Ok(())
     }
 
-    fn read(&mut self) -> rusqlite::Result<Option<(u64, String, SaltedPayload)>> {
+    fn read(&mut self) -> rusqlite::Result<Option<(i64, String, SaltedPayload)>> {
         let Some(row) = self.rows.next()? else {
             return Ok(None);
         };
@@ -218,27 +199,18 @@ impl Payloads<'_> {
             salt: row.get(2)?,
             bytes: row.get(3)?,
         };
-        Ok(Some((
-            row.get::<_, i64>(0)?.cast_unsigned(),
-            row.get(1)?,
-            payload,
-        )))
+        Ok(Some((row.get(0)?, row.get(1)?, payload)))
     }
 
-    /// The payload of this name, if it is the next one; names are asked for in order.
-    fn take(&mut self, seq: u64, name: &str) -> Result<Option<SaltedPayload>, VerifyError> {
-        let Some((next_seq, next_name, _)) = &self.next else {
-            return Ok(None);
-        };
-        if (*next_seq, next_name.as_str()) < (seq, name) {
-            return Err(Mismatch::PayloadUnknown {
-                seq: *next_seq,
-                name: next_name.clone(),
+    /// The payload in this place, if it is the next one, which must bear the name; places are asked for in order.
+    fn take(&mut self, id: i64, name: &str) -> Result<Option<SaltedPayload>, VerifyError> {
+        match &self.next {
+            Some((next, _, _)) if *next > id => return Ok(None),
+            None => return Ok(None),
+            Some((next, found, _)) if *next < id || found != name => {
+                return Err(unknown(*next, found));
             }
-            .into());
-        }
-        if (*next_seq, next_name.as_str()) > (seq, name) {
-            return Ok(None);
+            Some(_) => {}
         }
         let found = self.next.take().map(|(_, _, payload)| payload);
         self.step()?;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use store::{Batch, Reader, StoreError};
+use store::{Batch, StoreError};
 
-use crate::fixture::{MAC, batch, chain, entry, examine, fill, open, temp};
+use crate::fixture::{batch, chain, entry, examine, fill, open, temp};
 
 #[test]
 fn what_was_appended_is_read_after_a_restart() {
@@ -111,48 +111,6 @@ fn a_reader_sees_whole_commits_while_the_writer_goes_on() {
         .unwrap();
     assert_eq!(reader.size().unwrap(), log.size());
     assert_eq!(reader.last_head().unwrap().as_ref(), Some(log.last_head()));
-}
-
-#[test]
-fn a_message_is_stored_once_per_subject_and_found_by_its_mac() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    let mut first = entry(1);
-    first.payloads = vec![(store::blob_name(&MAC), b"hello".to_vec())];
-    let mut other = first.clone();
-    other.subject = "other".to_owned();
-    let batch = Batch {
-        entries: vec![first.clone()],
-        ..Batch::default()
-    };
-    assert!(!log.read().has_blob(&first.subject, &MAC).unwrap());
-    log.append(&batch).unwrap();
-    let again = log
-        .append(&Batch {
-            entries: vec![first.clone(), other.clone(), other.clone()],
-            ..batch
-        })
-        .unwrap();
-    let reader = Reader::open(dir.path()).unwrap();
-    let stored = |n| {
-        reader
-            .entry(again.first_seq + n)
-            .unwrap()
-            .unwrap()
-            .payloads
-            .len()
-    };
-    assert_eq!([stored(0), stored(1), stored(2)], [0, 1, 0]);
-    assert_eq!(
-        reader.blob(&first.subject, &MAC).unwrap().as_deref(),
-        Some(&b"hello"[..])
-    );
-    assert_eq!(
-        reader.blob(&other.subject, &MAC).unwrap().as_deref(),
-        Some(&b"hello"[..])
-    );
-    assert!(!reader.has_blob("third", &MAC).unwrap());
-    store::verify(dir.path(), &store::VerifyOptions::default()).unwrap();
 }
 
 #[test]

@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use store::{Log, VerifyOptions, verify};
+use store::{Batch, Log, VerifyOptions, verify};
 
-use crate::fixture::{chain, copy, cut, dump, examine, fill, flip, open, options, temp};
+use crate::fixture::{
+    chain, copy, cut, dump, examine, fill, fill_later, flip, open, options, temp,
+};
 
 fn stride(sampled: usize) -> usize {
     if std::env::var_os("MAINSTAY_SWEEP").is_some() {
@@ -54,6 +56,7 @@ fn a_flipped_byte_in_the_database_is_noticed() {
     let dir = temp();
     let mut log = open(dir.path());
     fill(&mut log, 6);
+    fill_later(&mut log, 1);
     log.close().unwrap();
     let bytes = fs::read(dir.path().join("log.db")).unwrap();
     // Empty space in pages is most of a small database; a sample of it is enough.
@@ -79,7 +82,13 @@ fn a_flipped_byte_in_the_heads_file_is_noticed_every_time() {
 fn a_flipped_byte_in_the_wal_is_noticed_every_time() {
     let dir = temp();
     let mut log = open(dir.path());
-    fill(&mut log, 3);
+    fill(&mut log, 2);
+    let rows = fill_later(&mut log, 1);
+    log.append(&Batch {
+        rows,
+        ..Batch::default()
+    })
+    .unwrap();
     let copied = copy(dir.path());
     let header = 0..32;
     let frames = (32..length(copied.path(), "log.db-wal")).step_by(stride(701));
@@ -153,17 +162,17 @@ fn the_place_of_the_damage_is_named() {
     check("DELETE FROM entry WHERE seq = 4", "entry 4 is missing");
     check(
         &format!(
-            "UPDATE payload SET bytes = CAST({} AS BLOB) WHERE seq = 3 AND name = 'text'",
+            "UPDATE payload SET bytes = CAST({} AS BLOB) WHERE id / 16384 = 3 AND name = 'text'",
             flipped("bytes")
         ),
         "payload text of entry 3 does not have the length and salted digest that the entry names",
     );
     check(
-        "UPDATE payload SET salt = zeroblob(32) WHERE seq = 3 AND name = 'text'",
+        "UPDATE payload SET salt = zeroblob(32) WHERE id / 16384 = 3 AND name = 'text'",
         "payload text of entry 3 does not have the length and salted digest that the entry names",
     );
     check(
-        "UPDATE payload SET name = 'tex' WHERE seq = 3 AND name = 'text'",
+        "UPDATE payload SET name = 'tex' WHERE id / 16384 = 3 AND name = 'text'",
         "payload tex of entry 3 is there, but the entry names none such",
     );
     check(
@@ -183,12 +192,20 @@ fn the_place_of_the_damage_is_named() {
         "counter of author author-1 in log.db is not what the entries say",
     );
     check(
-        "UPDATE meta SET value = x'820080'",
+        "UPDATE payload SET id = id + 5 WHERE id / 16384 = 3 AND name = 'text'",
+        "payload text of entry 3 is there, but the entry names none such",
+    );
+    check(
+        "UPDATE meta SET value = x'820080' WHERE key = 'edge'",
         "tree's edge (table meta) in log.db is not what the entries say",
     );
     check(
-        "INSERT INTO blob (subject, mac, seq) VALUES ('s', x'00', 1)",
-        "blob index in log.db is not what the entries say",
+        "UPDATE meta SET value = x'1903e8' WHERE key = 'watermark'",
+        "watermark (table meta) in log.db is not what the entries say",
+    );
+    check(
+        "UPDATE meta SET value = x'ff' WHERE key = 'watermark'",
+        "watermark (table meta) in log.db is damaged",
     );
 }
 

@@ -119,6 +119,23 @@ pub(crate) fn batch(log: &Log, entries: Vec<NewEntry>) -> Batch {
     }
 }
 
+/// Appends entries whose rows are left for later; returns the rows.
+pub(crate) fn fill_later(log: &mut Log, count: u64) -> Vec<Row> {
+    let mut later = Vec::new();
+    for _ in 0..count {
+        let size = log.size();
+        let batch = batch(log, vec![entry(size), entry(size + 1)]);
+        later.extend(batch.rows);
+        log.append(&Batch {
+            rows: Vec::new(),
+            rows_later: true,
+            ..batch
+        })
+        .unwrap();
+    }
+    later
+}
+
 /// Appends `count` batches of one to three entries.
 pub(crate) fn fill(log: &mut Log, count: u64) {
     for _ in 0..count {
@@ -200,7 +217,6 @@ pub(crate) fn dump(dir: &Path) -> String {
         "meta",
         "entry",
         "payload",
-        "blob",
         "author",
         "head",
         "task",

@@ -16,3 +16,4 @@ mod read;
 mod rebuild;
 mod stage;
 mod verify;
+mod watermark;
