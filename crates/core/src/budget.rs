@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::step::StepState;
+use crate::step::{Step, StepState};
 use crate::task::{Task, TaskRecord};
 
 /// Limits of one task; `None` is no limit.
@@ -45,16 +45,13 @@ pub fn exceeded(
     reserve: Reserve,
     age_ms: u64,
 ) -> Option<String> {
-    let in_flight = record
-        .steps
-        .iter()
-        .filter(|step| step.state == StepState::InFlight);
-    let (held_tokens, held_micro_usd) = in_flight.fold((0_u64, 0_u64), |(tokens, usd), step| {
-        (
-            tokens.saturating_add(step.reserved_tokens),
-            usd.saturating_add(step.reserved_micro_usd),
-        )
-    });
+    let held = |reserved: fn(&Step) -> u64| {
+        let in_flight = record
+            .steps
+            .iter()
+            .filter(|step| step.state == StepState::InFlight);
+        in_flight.map(reserved).fold(0, u64::saturating_add)
+    };
     let task = &record.task;
     if let Some(limit) = limits.steps
         && record.steps.len() as u64 >= limit
@@ -64,7 +61,10 @@ pub fn exceeded(
     // With nothing in flight the estimate alone must not refuse the last affordable call: only
     // what is spent, and what others hold, counts against a call of unknown size.
     if let Some(limit) = limits.tokens {
-        let spent = task.usage.total().saturating_add(held_tokens);
+        let spent = task
+            .usage
+            .total()
+            .saturating_add(held(|step| step.reserved_tokens));
         if spent >= limit || spent.saturating_add(reserve.tokens) > limit {
             return Some(format!(
                 "the task's budget of {limit} tokens would be passed: {spent} are spent or reserved and this call needs about {}",
@@ -73,7 +73,10 @@ pub fn exceeded(
         }
     }
     if let Some(limit) = limits.micro_usd {
-        let spent = task.cost.micro_usd.saturating_add(held_micro_usd);
+        let spent = task
+            .cost
+            .micro_usd
+            .saturating_add(held(|step| step.reserved_micro_usd));
         if spent >= limit || spent.saturating_add(reserve.micro_usd) > limit {
             return Some(format!(
                 "the task's budget of {} US dollars would be passed: {} are spent or reserved and this call may cost {}",

@@ -5,6 +5,8 @@
 //! answer is repeated, never the effect. Pure: who asks, what connections live and what time it
 //! is come in as arguments.
 
+mod index;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use crate::event::StepMark;
 use crate::usage::{Cost, Usage};
 
 pub use api::fleet::Effect;
+pub use index::Index;
 
 /// A 32-byte keyed digest. No unsalted digest of content ever stands in an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -210,16 +213,20 @@ pub enum Match {
     New,
 }
 
-/// Finds the step for a request; the module's text has the rules.
+/// Finds the step for a request; the module's text has the rules. The index has seen all steps.
 #[must_use]
-pub fn find(steps: &[Step], ask: &Ask<'_>) -> Match {
-    // The exact body first; the masked one only if no step has it.
-    let exact: Vec<&Step> = steps.iter().filter(|step| step.key == ask.key).collect();
-    let candidates = if exact.is_empty() {
-        masked_candidates(steps, ask)
-    } else {
-        exact
+pub fn find(steps: &[Step], index: &Index, ask: &Ask<'_>) -> Match {
+    // The exact body first; the masked one only if no step has it. A body without times has no
+    // masked form; it can still equal another's masked form only if that one had times, so both
+    // sides need one.
+    let found = match (index.of_key(ask.key), ask.masked) {
+        ([], Some(masked)) => index.of_masked(masked),
+        (exact, _) => exact,
     };
+    let candidates: Vec<&Step> = found
+        .iter()
+        .filter_map(|n| steps.get((*n as usize).checked_sub(1)?))
+        .collect();
 
     let used = |step: &&&Step| step.mark_in(ask.attempt).used;
     let owed = |step: &&&Step| {
@@ -242,18 +249,6 @@ pub fn find(steps: &[Step], ask: &Ask<'_>) -> Match {
         Some(step) => serve(steps, step),
         None => Match::New,
     }
-}
-
-fn masked_candidates<'a>(steps: &'a [Step], ask: &Ask<'_>) -> Vec<&'a Step> {
-    // A body without times has no masked form; it can still equal another's masked form only if
-    // that one had times, so both sides need one.
-    let Some(masked) = ask.masked else {
-        return Vec::new();
-    };
-    steps
-        .iter()
-        .filter(|step| step.masked == Some(masked))
-        .collect()
 }
 
 fn serve(steps: &[Step], step: &Step) -> Match {
@@ -285,6 +280,9 @@ fn retriable(steps: &[Step], failed: &Step) -> bool {
 /// tool steps it proposed are used, and every step delivered before that step's intent is passed.
 #[must_use]
 pub fn implied_marks(steps: &[Step], attempt: u32, answers: &[Digest]) -> Vec<StepMark> {
+    if answers.is_empty() {
+        return Vec::new();
+    }
     let answers: HashSet<&Digest> = answers.iter().collect();
     let contained = |step: &Step| step.marks.iter().any(|mark| answers.contains(mark));
     let mut newest = None;

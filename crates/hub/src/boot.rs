@@ -76,7 +76,7 @@ fn refused(error: &OpenError) -> HubError {
 
 /// Reads the state from both logs.
 pub(crate) fn state(
-    log: Log,
+    mut log: Log,
     system: Log,
     state_dir: &Path,
     clocks: Clocks,
@@ -84,6 +84,7 @@ pub(crate) fn state(
     let failed = |error: store::StoreError| {
         HubError::new(Code::Internal, format!("failed to read the log: {error}"))
     };
+    catch_up(&mut log)?;
     let reader = system.read();
     let incarnation = reader
         .state("hub", "incarnation")
@@ -127,6 +128,7 @@ pub(crate) fn state(
         system,
         incarnation: incarnation + 1,
         tasks,
+        unwritten: Default::default(),
         queues: BTreeMap::new(),
         sessions: HashMap::new(),
         leases: Map::default(),
@@ -139,6 +141,27 @@ pub(crate) fn state(
         low_space_checked: None,
         ends: false,
     })
+}
+
+/// Writes the rows that the hub before left for later and didn't get to.
+fn catch_up(log: &mut Log) -> Result<(), HubError> {
+    if log.watermark() == log.size() {
+        return Ok(());
+    }
+    let failed = |error: &dyn std::fmt::Display| {
+        HubError::new(
+            Code::Internal,
+            format!("failed to fold the entries after the watermark: {error}"),
+        )
+    };
+    let (from, size) = (log.watermark(), log.size());
+    let rows = projection::tail(log.read(), from).map_err(|error| failed(&error))?;
+    tracing::info!(from, size, rows = rows.len(), "rows were left to write");
+    let batch = store::Batch {
+        rows,
+        ..store::Batch::default()
+    };
+    log.append(&batch).map(drop).map_err(|error| failed(&error))
 }
 
 /// A task with what matching its requests needs.
@@ -170,6 +193,7 @@ pub(crate) fn open_task(
         updated_seq,
         key,
         blobs,
+        index: Default::default(),
         pending_marks: BTreeMap::new(),
         inherited,
         born_ms,

@@ -48,6 +48,7 @@ mod target;
 pub mod task;
 mod time_up;
 mod tx;
+mod unwritten;
 pub mod view;
 mod writer;
 
@@ -106,8 +107,21 @@ fn taken<T>(slot: &Mutex<Option<mpsc::Receiver<T>>>) -> mpsc::Receiver<T> {
 }
 
 impl Hub {
-    /// Runs a read on a connection of its own, off the async threads.
+    /// Runs a read on a connection of its own, off the async threads. It sees every commit that
+    /// was replied to before: rows that were left for later are written first.
     pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&store::Reader) -> Result<T, store::StoreError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        if self.shared.rows_lag.load(Ordering::SeqCst) {
+            // A writer that has ended left nothing for later.
+            let _ = self.writer.run(|tx| tx.write_rows()).await;
+        }
+        self.read_entries(job).await
+    }
+
+    /// The same for a read of nothing but entries and payloads, which never lag.
+    pub(crate) async fn read_entries<T: Send + 'static>(
         &self,
         job: impl FnOnce(&store::Reader) -> Result<T, store::StoreError> + Send + 'static,
     ) -> Result<T, HubError> {

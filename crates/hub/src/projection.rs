@@ -9,7 +9,7 @@ use mainstay_core::step::Step;
 use mainstay_core::task::{self, Task, TaskRecord};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use store::{Row, SessionRow, StepRow, TaskRow};
+use store::{KIND_CREATED, KIND_ERASED, Row, SessionRow, StepRow, TaskRow};
 
 /// Version of the event encoding.
 pub const EVENT_VERSION: u16 = 1;
@@ -106,6 +106,40 @@ pub fn load(
     Ok(Some((TaskRecord { task, steps }, row.updated_seq)))
 }
 
+/// A session as its row says.
+pub(crate) fn session(reader: &store::Reader, id: &str) -> Option<Session> {
+    decode(&reader.session(id).ok().flatten()?.body)
+}
+
+/// Rows that follow from the entries from this one on, given the rows that follow from all before.
+pub(crate) fn tail(reader: &store::Reader, mut from: u64) -> Result<Vec<Row>, String> {
+    let shown = |error: store::StoreError| error.to_string();
+    let mut rebuild = Rebuild::default();
+    loop {
+        let page = reader.entries(from, PAGE).map_err(shown)?;
+        let Some(last) = page.last() else {
+            return Ok(rebuild.rows());
+        };
+        from = last.seq + 1;
+        for entry in &page {
+            if entry.kind == KIND_CREATED || entry.kind == KIND_ERASED {
+                continue;
+            }
+            rebuild.load(reader, &entry.subject).map_err(shown)?;
+            rebuild.entry_on(
+                |id| session(reader, id),
+                entry.seq,
+                entry.time_ms,
+                &entry.subject,
+                &entry.data,
+            )?;
+        }
+    }
+}
+
+/// Entries read together.
+const PAGE: usize = 256;
+
 /// All rows of a workspace's log, folded from its entries.
 #[derive(Debug, Default)]
 pub struct Rebuild {
@@ -115,9 +149,30 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Takes one entry. Entries of kinds that aren't a task's are passed over.
+    /// Takes one entry of a task's, given all before it.
     pub fn entry(
         &mut self,
+        seq: u64,
+        time_ms: i64,
+        subject: &str,
+        data: &[u8],
+    ) -> Result<(), String> {
+        self.entry_on(|_| None, seq, time_ms, subject, data)
+    }
+
+    /// Begins with a task's rows as they are.
+    fn load(&mut self, reader: &store::Reader, id: &str) -> Result<(), store::StoreError> {
+        if !self.tasks.contains_key(id)
+            && let Some(known) = load(reader, id)?
+        {
+            self.tasks.insert(id.to_owned(), known);
+        }
+        Ok(())
+    }
+
+    fn entry_on(
+        &mut self,
+        session_before: impl FnOnce(&str) -> Option<Session>,
         seq: u64,
         time_ms: i64,
         subject: &str,
@@ -131,6 +186,11 @@ impl Rebuild {
             } = &event
             {
                 self.idempotency.insert(key.to_hex(), subject.to_owned());
+            }
+            if !self.sessions.contains_key(&record.task.session)
+                && let Some(session) = session_before(&record.task.session)
+            {
+                self.sessions.insert(session.id.clone(), session);
             }
             note_session(&mut self.sessions, &record.task);
             self.tasks.insert(subject.to_owned(), (record, seq));

@@ -123,6 +123,7 @@ impl Hub {
             applies: Mutex::default(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            rows_lag: AtomicBool::new(false),
             stop: Notify::new(),
             spawned: AtomicU64::new(0),
             shim_pids: RwLock::default(),

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) applies: Mutex<HashMap<u64, oneshot::Sender<ApplyView>>>,
     pub(crate) ready: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// The tables lack rows of entries that are committed.
+    pub(crate) rows_lag: AtomicBool,
     pub(crate) stop: Notify,
     /// Tasks of [`crate::Hub::spawn`] that still run.
     pub(crate) spawned: AtomicU64,

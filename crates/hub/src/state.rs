@@ -10,11 +10,12 @@ use api::fleet::{Agent, Fleet};
 use contract::keeper::{GenerationRef, Instance, InstanceKind};
 use contract::shim::{Exit, ServiceState};
 use mainstay_core::event::StepMark;
-use mainstay_core::step::{StepKind, StepState};
+use mainstay_core::step::{Index, StepKind, StepState};
 use mainstay_core::task::TaskRecord;
 use tokio::time::Instant;
 
 use crate::keys::TaskKey;
+use crate::unwritten::Unwritten;
 
 /// A map whose order depends on nothing but what was put in, so that a history can be run again.
 /// Its keys are ids and names of ours or of manifests.
@@ -28,6 +29,8 @@ pub(crate) struct Open {
     pub(crate) input_text: Arc<str>,
     /// Messages already stored for this task.
     pub(crate) blobs: HashSet<[u8; 32]>,
+    /// Its steps by key, as far as it was last asked for.
+    pub(crate) index: Index,
     /// Marks applied in memory that no entry has yet.
     pub(crate) pending_marks: BTreeMap<u32, StepMark>,
     /// The attempt that an earlier hub was serving. Marks of it may have died with that hub.
@@ -118,6 +121,8 @@ pub(crate) struct State {
     /// This hub's number among the hubs of this state.
     pub(crate) incarnation: u64,
     pub(crate) tasks: Map<Open>,
+    /// What the tables lack.
+    pub(crate) unwritten: Unwritten,
     /// Waiting tasks by agent, oldest first.
     pub(crate) queues: BTreeMap<String, BTreeSet<(i64, String)>>,
     /// Open tasks by session, oldest first.

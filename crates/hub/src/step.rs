@@ -166,7 +166,7 @@ impl Hub {
                     stream,
                 } => {
                     let bytes = self
-                        .read(move |reader| reader.payload(seq, "answer"))
+                        .read_entries(move |reader| reader.payload(seq, "answer"))
                         .await?;
                     let spool = recorded(status, &content_type, bytes.unwrap_or_default(), broken);
                     let StreamParts {
@@ -187,7 +187,7 @@ impl Hub {
             return Ok(StepTurn::Local { step, result: None });
         };
         let result = self
-            .read(move |reader| crate::input::payload_json(reader, seq, "answer"))
+            .read_entries(move |reader| crate::input::payload_json(reader, seq, "answer"))
             .await?;
         Ok(StepTurn::Local {
             step,

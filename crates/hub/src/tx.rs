@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use mainstay_core::event::{Event, Recorded, StepMark};
+use mainstay_core::event::{Event, Payload, Recorded, StepMark};
 use mainstay_core::step::StepState;
 use mainstay_core::task;
 use store::{Batch, NewEntry, Row};
@@ -27,10 +28,10 @@ pub(crate) struct Tx<'a> {
     pub(crate) boot_ms: i64,
     batch: Batch,
     system: Batch,
-    dirty_tasks: BTreeSet<String>,
-    dirty_steps: BTreeSet<(String, u32)>,
-    sessions: BTreeMap<String, projection::Session>,
+    /// Steps that events of this batch changed, with their tasks.
+    changed: Vec<(String, u32)>,
     wants_dispatch: bool,
+    wants_rows: bool,
     after: After,
 }
 
@@ -55,10 +56,9 @@ impl<'a> Tx<'a> {
             boot_ms: clocks.boot_ms,
             batch: Batch::default(),
             system: Batch::default(),
-            dirty_tasks: BTreeSet::new(),
-            dirty_steps: BTreeSet::new(),
-            sessions: BTreeMap::new(),
+            changed: Vec::new(),
             wants_dispatch: false,
+            wants_rows: false,
             after: After::default(),
         }
     }
@@ -78,19 +78,17 @@ impl<'a> Tx<'a> {
         key: TaskKey,
         input_text: Arc<str>,
     ) {
-        let seq = self.push(id, author, traceparent, &recorded);
-        let Some(record) = task::create(id, seq, self.now_ms, &recorded.event) else {
+        let Recorded { event, payloads } = recorded;
+        let seq = self.push(id, author, traceparent, &event, payloads);
+        let Some(record) = task::create(id, seq, self.now_ms, &event) else {
             return;
         };
         if let Event::TaskSubmitted {
             idempotency: Some(digest),
             ..
-        } = &recorded.event
+        } = &event
         {
-            self.batch.rows.push(Row::Idempotency {
-                key: digest.to_hex(),
-                task: id.to_owned(),
-            });
+            self.state.unwritten.note_key(digest.to_hex(), id);
         }
         self.note_session(&record.task);
         let deadline_ms = record.task.deadline_ms;
@@ -101,6 +99,7 @@ impl<'a> Tx<'a> {
             key,
             input_text,
             blobs: Default::default(),
+            index: Default::default(),
             pending_marks: BTreeMap::new(),
             inherited: None,
             born_ms: self.boot_ms,
@@ -108,23 +107,20 @@ impl<'a> Tx<'a> {
             rests_until: None,
         };
         self.state.tasks.insert(id.to_owned(), open);
-        self.dirty_tasks.insert(id.to_owned());
+        self.state.unwritten.changed(id, None);
         self.refresh(id);
     }
 
     fn note_session(&mut self, task: &task::Task) {
-        if !self.sessions.contains_key(&task.session)
-            && let Ok(Some(row)) = self.state.log.read().session(&task.session)
-            && let Some(session) = projection::decode(&row.body)
-        {
-            self.sessions.insert(task.session.clone(), session);
-        }
-        projection::note_session(&mut self.sessions, task);
+        let reader = self.state.log.read();
+        self.state
+            .unwritten
+            .note_session(task, || projection::session(reader, &task.session));
     }
 
     /// The session's agent, if the session exists.
     pub(crate) fn session_agent(&self, session: &str) -> Option<String> {
-        if let Some(session) = self.sessions.get(session) {
+        if let Some(session) = self.state.unwritten.session(session) {
             return Some(session.agent.clone());
         }
         self.state
@@ -139,11 +135,10 @@ impl<'a> Tx<'a> {
     /// The task that an idempotency key made.
     pub(crate) fn idempotent(&self, key: mainstay_core::step::Digest) -> Option<String> {
         let key = key.to_hex();
-        let in_batch = self.batch.rows.iter().rev().find_map(|row| match row {
-            Row::Idempotency { key: known, task } if *known == key => Some(task.clone()),
-            _ => None,
-        });
-        in_batch.or_else(|| self.state.log.read().idempotent_task(&key).ok().flatten())
+        match self.state.unwritten.task_of_key(&key) {
+            Some(task) => Some(task.to_owned()),
+            None => self.state.log.read().idempotent_task(&key).ok().flatten(),
+        }
     }
 
     /// Follows the task's deadline after an event that changed it.
@@ -164,13 +159,13 @@ impl<'a> Tx<'a> {
 
     /// Emits an event of a task and applies it.
     pub(crate) fn emit(&mut self, id: &str, author: &str, recorded: impl Into<Recorded>) {
-        let recorded = recorded.into();
+        let Recorded { event, payloads } = recorded.into();
         if !self.load(id) {
             return;
         }
         self.flush_marks(id, author);
-        let seq = self.push(id, author, None, &recorded);
-        self.apply(id, seq, &recorded.event);
+        let seq = self.push(id, author, None, &event, payloads);
+        self.apply(id, seq, &event);
     }
 
     fn apply(&mut self, id: &str, seq: u64, event: &Event) {
@@ -179,10 +174,12 @@ impl<'a> Tx<'a> {
         };
         task::apply(&mut open.record, seq, self.now_ms, event);
         open.updated_seq = seq;
-        self.dirty_tasks.insert(id.to_owned());
-        for n in projection::changed_steps(event) {
-            self.dirty_steps.insert((id.to_owned(), n));
+        let steps = projection::changed_steps(event);
+        if !matches!(event, Event::StepsMarked { .. }) {
+            let changed = steps.iter().map(|n| (id.to_owned(), *n));
+            self.changed.extend(changed);
         }
+        self.state.unwritten.changed(id, steps);
         let state = open.record.task.state;
         if state.is_terminal() || state.is_parked() {
             self.after.settled.insert(id.to_owned());
@@ -196,21 +193,21 @@ impl<'a> Tx<'a> {
         id: &str,
         author: &str,
         traceparent: Option<String>,
-        recorded: &Recorded,
+        event: &Event,
+        payloads: Vec<Payload>,
     ) -> u64 {
         let seq = self.next_seq();
         self.batch.entries.push(NewEntry {
             time_ms: self.now_ms,
-            kind: recorded.event.kind().to_owned(),
+            kind: event.kind().to_owned(),
             version: EVENT_VERSION,
             subject: id.to_owned(),
             author: author.to_owned(),
             traceparent,
-            data: projection::encode(&recorded.event),
-            payloads: recorded
-                .payloads
-                .iter()
-                .map(|payload| (payload.name.clone(), payload.bytes.clone()))
+            data: projection::encode(event),
+            payloads: payloads
+                .into_iter()
+                .map(|payload| (payload.name, payload.bytes))
                 .collect(),
         });
         seq
@@ -233,7 +230,8 @@ impl<'a> Tx<'a> {
         open.pending_marks.insert(mark.n, mark);
     }
 
-    fn flush_marks(&mut self, id: &str, author: &str) {
+    /// Marks made so far go with this commit; whether the answer arrives is marked later.
+    pub(crate) fn flush_marks(&mut self, id: &str, author: &str) {
         let Some(open) = self.state.tasks.get_mut(id) else {
             return;
         };
@@ -249,21 +247,23 @@ impl<'a> Tx<'a> {
                 attempt,
                 marks: marks.to_vec(),
             };
-            let seq = self.push(id, author, None, &event.clone().into());
+            let seq = self.push(id, author, None, &event, Vec::new());
             self.apply(id, seq, &event);
         }
     }
 
-    /// A row that is written says what the entries say: marks made after its step's last event in
-    /// this batch go with it.
-    fn flush_marks_of_rows(&mut self) {
-        let steps = self.dirty_steps.iter();
-        let marked: BTreeSet<String> = steps
+    /// Marks made in this batch after their step's last event go with it. And a row that is
+    /// written says what the entries say: the marks of its step go with it.
+    fn flush_marks_of_steps(&mut self, writes_rows: bool) {
+        let changed = self.changed.iter().map(|(id, n)| (id.as_str(), *n));
+        let unwritten = writes_rows.then(|| self.state.unwritten.steps());
+        let marked: BTreeSet<String> = changed
+            .chain(unwritten.into_iter().flatten())
             .filter(|(id, n)| {
-                let open = self.state.tasks.get(id);
+                let open = self.state.tasks.get(*id);
                 open.is_some_and(|open| open.pending_marks.contains_key(n))
             })
-            .map(|(id, _)| id.clone())
+            .map(|(id, _)| id.to_owned())
             .collect();
         for id in marked {
             self.flush_marks(&id, "hub");
@@ -356,6 +356,11 @@ impl<'a> Tx<'a> {
         self.wants_dispatch = true;
     }
 
+    /// Writes the rows of all entries with this commit: somebody is about to read them.
+    pub(crate) fn write_rows(&mut self) {
+        self.wants_rows = true;
+    }
+
     /// Does it after the commit.
     pub(crate) fn after(&mut self, action: Action) {
         self.after.actions.push(action);
@@ -439,54 +444,51 @@ impl<'a> Tx<'a> {
             // Jobs behind the last one of this batch were still answered.
             self.flush_all_marks();
         }
-        self.flush_marks_of_rows();
+        let writes_rows = self.wants_rows || self.state.ends || self.state.unwritten.is_due();
+        self.flush_marks_of_steps(writes_rows);
+        if writes_rows {
+            self.batch.rows = self.state.unwritten.rows(&self.state.tasks);
+        }
+        self.batch.rows_later = !writes_rows;
         if !self.system.entries.is_empty() {
             self.state.system.append(&self.system)?;
         }
-        if !self.batch.entries.is_empty() || !self.batch.erasures.is_empty() {
-            self.rows();
-            self.batch.now_ms = self.now_ms;
-            let appended = self.state.log.append(&self.batch)?;
-            self.after.commit_micros = Some(appended.commit_micros);
-            self.after.entries = self.batch.entries.len() as u64;
+        self.append(writes_rows)?;
+        let mut written = Vec::new();
+        if writes_rows {
+            written.extend(self.state.unwritten.written());
         }
         self.after.size = self.state.log.size();
-        self.forget();
+        let lags = self.state.log.watermark() < self.after.size;
+        self.shared.rows_lag.store(lags, Ordering::SeqCst);
+        self.forget(&written);
         Ok(self.after)
     }
 
-    fn rows(&mut self) {
-        for id in &self.dirty_tasks {
-            if let Some(open) = self.state.tasks.get(id) {
-                self.batch
-                    .rows
-                    .push(projection::task_row(&open.record.task, open.updated_seq));
-            }
+    fn append(&mut self, writes_rows: bool) -> Result<(), store::StoreError> {
+        let log = &mut self.state.log;
+        let owes_rows = log.watermark() < log.size();
+        let has_entries = !self.batch.entries.is_empty() || !self.batch.erasures.is_empty();
+        if !has_entries && !(writes_rows && owes_rows) {
+            return Ok(());
         }
-        for (id, n) in &self.dirty_steps {
-            let step = self
-                .state
-                .tasks
-                .get(id)
-                .and_then(|open| open.record.step(*n));
-            if let Some(step) = step {
-                self.batch.rows.push(projection::step_row(id, step));
-            }
+        self.batch.now_ms = self.now_ms;
+        let appended = log.append(&self.batch)?;
+        self.after.commit_micros = Some(appended.commit_micros);
+        self.after.entries = self.batch.entries.len() as u64;
+        if !writes_rows {
+            self.state.unwritten.left(self.after.entries);
         }
-        self.batch
-            .rows
-            .extend(self.sessions.values().map(projection::session_row));
+        Ok(())
     }
 
-    /// Terminal tasks leave memory once nothing of them is in flight.
-    fn forget(&mut self) {
-        for id in self.after.settled.iter().chain(&self.dirty_tasks) {
-            let done = self
-                .state
-                .tasks
-                .get(id)
-                .is_some_and(|open| open.record.task.state.is_terminal() && !open.has_calls());
-            if done {
+    /// Terminal tasks leave memory once their rows are written and nothing of them is in flight.
+    fn forget(&mut self, written: &[String]) {
+        for id in self.after.settled.iter().chain(written) {
+            let open = self.state.tasks.get(id);
+            let done =
+                open.is_some_and(|open| open.record.task.state.is_terminal() && !open.has_calls());
+            if done && !self.state.unwritten.has(id) {
                 self.state.tasks.remove(id);
             }
         }

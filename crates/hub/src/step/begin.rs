@@ -86,6 +86,9 @@ pub(super) fn begin(
     last: bool,
 ) -> Result<Decision, HubError> {
     let (found, implied) = {
+        if let Some(open) = tx.state.tasks.get_mut(&caller.task) {
+            open.index.catch_up(&open.record.steps);
+        }
         let open = fenced(tx, caller)?;
         let steps = &open.record.steps;
         if caller.ambient {
@@ -100,7 +103,7 @@ pub(super) fn begin(
                 live: &live,
             };
             let implied = step::implied_marks(steps, caller.attempt, &ask.answers);
-            (step::find(steps, &question), implied)
+            (step::find(steps, &open.index, &question), implied)
         }
     };
     for mark in implied {
@@ -143,6 +146,9 @@ pub(super) fn replay(
     };
     let replayed = mark_used(tx, caller, &step);
     if step.kind == StepKind::Local {
+        // No later request contains its result: were the mark lost with this hub, a second call to
+        // the tool would look like this one again.
+        tx.flush_marks(&caller.task, "hub");
         deliver(tx, &caller.task, caller.attempt, n);
         return Ok(Decision::Local {
             step: step.id,

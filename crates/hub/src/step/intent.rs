@@ -52,12 +52,7 @@ pub(super) fn new_step(
     let n = u32::try_from(open.record.steps.len())
         .unwrap_or(u32::MAX)
         .saturating_add(1);
-    let occurrence = open
-        .record
-        .steps
-        .iter()
-        .filter(|step| step.key == ask.key)
-        .count();
+    let occurrence = open.index.of_key(ask.key).len();
     // Derived from (task, tool, arguments, occurrence): the same call gets the same id in every life.
     let id = tx.shared.keys.derived_id(&[
         b"step",

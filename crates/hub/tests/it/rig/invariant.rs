@@ -1,8 +1,8 @@
 //! What must hold after every commit. Entries are folded as they come; each is held against the
-//! record before it by rules of its own, written down here a second time, and each row that the
-//! commit wrote against the fold.
+//! record before it by rules of its own, written down here a second time, and each row that changed
+//! against the fold, once a commit has written the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -26,6 +26,8 @@ struct Seen {
     reader: Option<Reader>,
     next: u64,
     records: BTreeMap<String, TaskRecord>,
+    /// Tasks and steps whose rows are not written yet.
+    changed: BTreeMap<String, BTreeSet<u32>>,
     /// Leave that a person gave to send a step again, by its id.
     leaves: BTreeMap<String, u32>,
     /// Token budgets by agent.
@@ -89,7 +91,6 @@ impl Watch {
 
 impl Seen {
     fn take(&mut self, reader: &Reader, is_full: bool) -> Result<(), store::StoreError> {
-        let mut changed = Vec::new();
         loop {
             let page = reader.entries(self.next, 1000)?;
             let Some(last) = page.last() else { break };
@@ -115,17 +116,25 @@ impl Seen {
                     );
                     self.wrong.push(told);
                 }
-                changed.push((entry.subject, projection::changed_steps(&event)));
+                let changed = self.changed.entry(entry.subject).or_default();
+                changed.extend(projection::changed_steps(&event));
             }
         }
-        for (id, steps) in changed {
-            self.rows(reader, &id, &steps)?;
+        if reader.watermark()? == self.next {
+            for (id, steps) in std::mem::take(&mut self.changed) {
+                self.rows(reader, &id, &steps)?;
+            }
         }
         Ok(())
     }
 
     /// What the rows say of a task is what its entries say.
-    fn rows(&mut self, reader: &Reader, id: &str, steps: &[u32]) -> Result<(), store::StoreError> {
+    fn rows(
+        &mut self,
+        reader: &Reader,
+        id: &str,
+        steps: &BTreeSet<u32>,
+    ) -> Result<(), store::StoreError> {
         let Some(record) = self.records.get(id) else {
             return Ok(());
         };
