@@ -469,7 +469,7 @@ impl<'a> Tx<'a> {
         let log = &mut self.state.log;
         let owes_rows = log.watermark() < log.size();
         let has_entries = !self.batch.entries.is_empty() || !self.batch.erasures.is_empty();
-        if !has_entries && !(writes_rows && owes_rows) {
+        if !(has_entries || writes_rows && owes_rows) {
             return Ok(());
         }
         self.batch.now_ms = self.now_ms;
