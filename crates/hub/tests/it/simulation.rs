@@ -243,7 +243,10 @@ impl History {
             if !view.state.ends_with("-required") {
                 continue;
             }
-            assert_ne!(view.reason.as_deref(), Some("divergence"), "{view:?}");
+            // With the marks of what an attempt has used, which die with a hub that is killed, goes
+            // what tells a faithful call from a second one: then a person is asked.
+            let is_diverged = view.reason.as_deref() == Some("divergence");
+            assert!(!is_diverged || !self.equals, "{view:?}");
             let Some(step) = view.asked_step else {
                 self.rig.retry(&task).await;
                 continue;
