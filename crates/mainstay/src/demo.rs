@@ -8,7 +8,7 @@ mod claims;
 mod fleet;
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -28,11 +28,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(25);
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mainstay demo")]
-pub struct DemoArgs {}
+#[command(after_help = "Examples:\n  mainstay demo\n  mainstay demo --state ./demo-state")]
+pub struct DemoArgs {
+    // Stands in place of every command's option, whose default is another.
+    /// Directory of the state, new or empty [default: a new one in $TMPDIR, else /tmp]
+    #[arg(
+        long,
+        env = "MAINSTAY_STATE",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    state: Option<PathBuf>,
+}
 
-pub fn demo(_args: &DemoArgs) -> Outcome {
-    let mut fleet = Fleet::prepare()?;
+pub fn demo(args: &DemoArgs) -> Outcome {
+    let mut fleet = Fleet::prepare(args.state.as_deref())?;
     say(&format!(
         "A fleet of two agents, `watch` and `writer`, with real tools that read this machine.\n\
          No key and no network: the model is a script that plays prepared turns. It thinks nothing;\n\

@@ -125,7 +125,7 @@ fn disks() -> std::io::Result<Value> {
             (stat.f_bavail * stat.f_frsize) as f64,
         );
         if total > 0.0 {
-            let used = tenths(100.0 * (1.0 - free / total));
+            let used = tenths(used_percent(stat.f_blocks, stat.f_bfree, stat.f_bavail));
             disks.push(json!({"mount": mount, "totalGiB": tenths(total / GIB), "freeGiB": tenths(free / GIB), "usedPercent": used}));
         }
     }
@@ -140,6 +140,13 @@ fn disks() -> std::io::Result<Value> {
         .cloned();
     let fullest = fullest.ok_or_else(|| std::io::Error::other("this machine shows no disk"))?;
     Ok(json!({"fullest": fullest, "disks": disks}))
+}
+
+/// As df says it: what is reserved for root counts neither as used nor as there to be used.
+#[allow(clippy::cast_precision_loss, reason = "shown to a tenth")]
+fn used_percent(blocks: u64, free: u64, available: u64) -> f64 {
+    let used = blocks.saturating_sub(free);
+    100.0 * used as f64 / (used.saturating_add(available).max(1)) as f64
 }
 
 fn memory() -> std::io::Result<Value> {
@@ -242,6 +249,16 @@ mod tests {
         );
         assert!(called("memory")["totalGiB"].as_f64().unwrap() > 0.0);
         assert!(called("processes")["count"].as_u64().unwrap() > 0);
+    }
+
+    #[test]
+    fn blocks_reserved_for_root_are_neither_used_nor_available() {
+        let check = |blocks, free, available, expect: f64| {
+            assert!((used_percent(blocks, free, available) - expect).abs() < 1e-9);
+        };
+        check(100, 40, 40, 60.0);
+        check(100, 40, 20, 75.0);
+        check(100, 100, 0, 0.0);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
+use crate::place::absolute;
 
 const TERM: i32 = 15;
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
@@ -23,8 +24,10 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Writes the manifests into a fresh directory that stays.
-    pub(super) fn prepare() -> Result<Self, Failure> {
+    /// Writes the manifests into a fresh directory that stays; the state is there, too, unless
+    /// somebody says where.
+    pub(super) fn prepare(state: Option<&Path>) -> Result<Self, Failure> {
+        let state = state.map(unused).transpose()?;
         let failed = |error: std::io::Error| {
             Failure::new(Exit::Failed, "failed to prepare the demo's directory").because(error)
         };
@@ -39,7 +42,7 @@ impl Fleet {
         // As root agents have users of their own, who must get through to what is theirs.
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
         let fleet = Self {
-            state: dir.join("state"),
+            state: state.unwrap_or_else(|| dir.join("state")),
             dir,
             program,
             keeper: None,
@@ -129,6 +132,21 @@ impl Fleet {
     pub(super) fn failed(&self, message: &str) -> Failure {
         Failure::new(Exit::Failed, message)
             .with_hint(format!("see {}", self.keeper_log().display()))
+    }
+}
+
+/// A directory that holds nothing yet. A state in use would get the demo's fleet instead of its own.
+fn unused(state: &Path) -> Result<PathBuf, Failure> {
+    let state = absolute(state)?;
+    let shown = state.display();
+    match std::fs::read_dir(&state).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(state),
+        Ok(false) => Err(Failure::usage(format!(
+            "{shown} is not empty, and the demo needs a state of its own"
+        ))
+        .with_hint("give --state a new directory, or leave it and MAINSTAY_STATE out")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(state),
+        Err(error) => Err(Failure::usage(format!("{shown} can't hold a state")).because(error)),
     }
 }
 

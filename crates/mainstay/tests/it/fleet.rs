@@ -301,11 +301,7 @@ fn a_second_keeper_and_a_busy_port_are_told_apart() {
 fn the_demo_proves_its_claims() {
     let house = House::new();
     let mut command = house.command(&["demo"]);
-    let output = command
-        .env_remove("MAINSTAY_STATE")
-        .env("TMPDIR", house.path(""))
-        .output()
-        .unwrap();
+    let output = command.env("TMPDIR", house.path("")).output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
@@ -314,6 +310,18 @@ fn the_demo_proves_its_claims() {
     );
     assert_eq!(out.matches("   yes  ").count(), 5, "{out}");
     assert!(out.contains("kill -9") && !out.contains("   NO"), "{out}");
+    // It was where MAINSTAY_STATE says, and no state of somebody gets the demo's fleet.
+    house.run(&["log", "verify"]).expect(0);
+    let in_use = house.path("fleet");
+    house.write("fleet/x", "");
+    for again in [
+        house.run(&["demo"]),
+        house.run(&["demo", "--state", in_use.to_str().unwrap()]),
+        house.run(&["--state", in_use.to_str().unwrap(), "demo"]),
+    ] {
+        let again = again.expect(2);
+        assert!(again.err.contains("is not empty"), "{again:?}");
+    }
 }
 
 #[test]
