@@ -155,6 +155,11 @@ pub(super) fn replay(
             seq: Some(answer.seq),
         });
     }
+    if step.kind == StepKind::Tool && step.effect != Effect::Pure {
+        // Were the mark lost with this hub, the next call to the tool would look like a second one
+        // of this, and be put to a person.
+        tx.flush_marks(&caller.task, "hub");
+    }
     tx.shared.metrics.replayed(&caller.agent.name);
     let stream = StreamParts {
         delivered: hub.on_delivered(tx, caller, n),
