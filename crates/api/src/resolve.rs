@@ -185,13 +185,14 @@ impl<'a> Resolver<'a> {
             return;
         }
         let names: Vec<&str> = self.of_kind(kind).into_iter().map(Object::name).collect();
-        let hint =
-            did_you_mean(name, names.iter().copied()).unwrap_or_else(|| match names.as_slice() {
-                [] => format!("the set has no {kind}"),
-                names => format!("there is {}", listed(names.iter().copied())),
-            });
+        let hint = did_you_mean(name, names.iter().copied()).or_else(|| match names.as_slice() {
+            // One that can't be used may be there.
+            [] if self.broken.iter().any(|(broken, _)| *broken == kind) => None,
+            [] => Some(format!("the set has no {kind}")),
+            names => Some(format!("there is {}", listed(names.iter().copied()))),
+        });
         let problem = object.problem(field, format!("there is no {kind} {}", quoted(name)));
-        self.problems.push(problem.with_hint(hint));
+        self.problems.push(problem.with_maybe(hint));
     }
 
     fn problem(&mut self, object: &Object, field: &str, message: impl Into<String>) {

@@ -91,7 +91,8 @@ impl Parsed {
             Ok(kind) => kind,
             Err(problem) => {
                 self.problems.push(problem);
-                self.incomplete = true;
+                // It may be of any kind.
+                self.set_aside(node, &Kind::ALL);
                 return;
             }
         };
@@ -117,17 +118,24 @@ impl Parsed {
                         file.problem(node.mark, format!("this {kind} can't be read: {error}")),
                     );
                 }
-                match node
-                    .get("metadata")
-                    .and_then(|metadata| metadata.get("name"))
-                    .and_then(Node::text)
-                {
-                    Some(name) => drop(self.broken.insert((kind, name.to_owned()))),
-                    None => self.incomplete = true,
-                }
+                self.set_aside(node, &[kind]);
             }
         }
         self.problems.append(&mut check.problems);
+    }
+
+    /// Remembers what a document that can't be used would have been.
+    fn set_aside(&mut self, node: &Node, kinds: &[Kind]) {
+        let name = node
+            .get("metadata")
+            .and_then(|metadata| metadata.get("name"))
+            .and_then(Node::text);
+        match name {
+            Some(name) => self
+                .broken
+                .extend(kinds.iter().map(|kind| (*kind, name.to_owned()))),
+            None => self.incomplete = true,
+        }
     }
 }
 

@@ -40,6 +40,37 @@ just text
 }
 
 #[test]
+fn a_misspelt_kind_hides_only_references_to_its_own_name() {
+    let set = r#"
+apiVersion: mainstay.dev/v1alpha1
+kind: Provder
+metadata: {name: openai}
+spec: {}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  models: [openai/gpt-5.1, antropic/claude-opus-4-5]
+  tools: [desk/search]
+"#;
+    assert_snapshot!(check(set), @r#"
+    fleet.yaml:2:7: `kind` is `Provder`, which is none of Provider, PromptPack, ToolRegistry, Agent, Workspace
+      2 | kind: Provder
+        |       ^^^^^^^
+      hint: did you mean `Provider`?
+
+    fleet.yaml:10:28: there is no Provider `antropic`
+      10 |   models: [openai/gpt-5.1, antropic/claude-opus-4-5]
+         |                            ^^^^^^^^^^^^^^^^^^^^^^^^
+
+    fleet.yaml:11:11: there is no ToolRegistry `desk`
+      11 |   tools: [desk/search]
+         |           ^^^^^^^^^^^
+    "#);
+}
+
+#[test]
 fn another_version_is_refused() {
     let set = r#"
 apiVersion: mainstay.dev/v1
