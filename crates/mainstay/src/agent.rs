@@ -49,21 +49,27 @@ async fn act(place: &PlaceArgs, verb: &str, target: &str) -> Outcome {
 
 /// `researcher/0` and `researcher/researcher-0` both name `researcher/researcher-0`.
 fn in_full(target: &str) -> String {
-    match target.split_once('/') {
-        None => target.to_owned(),
-        Some((agent, _)) => format!("{agent}/{}", instance_or_agent(target)),
+    match (target.rsplit_once('/'), instance(target)) {
+        (Some((owner, _)), Some(instance)) => format!("{owner}/{instance}"),
+        _ => target.to_owned(),
     }
 }
 
-/// `researcher/0` and `researcher/researcher-0` both name the instance `researcher-0`.
-pub fn instance_or_agent(target: &str) -> String {
-    match target.split_once('/') {
-        None => target.to_owned(),
-        Some((agent, index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("{agent}-{index}")
-        }
-        Some((_, instance)) => instance.to_owned(),
+/// `researcher/0` and `researcher/researcher-0` both name the instance `researcher-0`. A tool
+/// server is shown as `registry/tool`, and its instances begin with `registry-tool`.
+pub fn instance_or_owner(target: &str) -> String {
+    instance(target).unwrap_or_else(|| target.replace('/', "-"))
+}
+
+/// The instance that is named behind its owner, if one is.
+fn instance(target: &str) -> Option<String> {
+    let (owner, last) = target.rsplit_once('/')?;
+    let owner = owner.replace('/', "-");
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(format!("{owner}-{last}"));
     }
+    let index = last.strip_prefix(&owner)?;
+    index.starts_with('-').then(|| last.to_owned())
 }
 
 #[cfg(test)]
@@ -72,10 +78,14 @@ mod tests {
 
     #[test]
     fn an_instance_is_named_in_full_or_by_its_number() {
-        let check = |target: &str, expect: &str| assert_eq!(instance_or_agent(target), expect);
+        let check = |target: &str, expect: &str| assert_eq!(instance_or_owner(target), expect);
         check("researcher", "researcher");
         check("researcher/1", "researcher-1");
         check("researcher/researcher-1", "researcher-1");
+        check("desk/files", "desk-files");
+        check("desk/files/0", "desk-files-0");
+        check("desk/files/desk-files-0", "desk-files-0");
+        assert_eq!(in_full("desk/files/0"), "desk/files/desk-files-0");
         assert_eq!(in_full("researcher"), "researcher");
         assert_eq!(in_full("researcher/1"), "researcher/researcher-1");
     }

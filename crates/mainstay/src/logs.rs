@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::agent::instance_or_agent;
+use crate::agent::instance_or_owner;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{for_terminal, printable, write_out};
 use crate::place::PlaceArgs;
@@ -23,7 +23,8 @@ const MAX_READ_BYTES: u64 = 1024 * 1024;
     after_help = "Examples:\n  mainstay logs researcher -f\n  mainstay logs researcher/researcher-0 --stdout"
 )]
 pub struct LogsArgs {
-    #[arg(value_name = "AGENT[/INSTANCE]")]
+    /// An agent, an instance of it, or a tool server as `get instances` shows it
+    #[arg(value_name = "AGENT[/INSTANCE]|REGISTRY/TOOL")]
     target: String,
     /// Go on printing what is written
     #[arg(short, long)]
@@ -42,7 +43,7 @@ pub async fn logs(place: &PlaceArgs, args: LogsArgs) -> Outcome {
     };
     let mut tails = Tails {
         dir: state.join("logs"),
-        target: instance_or_agent(&args.target),
+        target: instance_or_owner(&args.target),
         file,
         by_instance: BTreeMap::new(),
     };
