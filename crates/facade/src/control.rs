@@ -200,14 +200,14 @@ async fn objects(
     State(hub): State<Hub>,
     PathOf(kind): PathOf<String>,
 ) -> Result<Json<Page<Value>>, Problem> {
-    Ok(whole(hub.object_list(&kind)?))
+    Ok(whole(hub.object_list(&kind).await?))
 }
 
 async fn object(
     State(hub): State<Hub>,
     PathOf((kind, name)): PathOf<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(hub.object_get(&kind, &name)?))
+    Ok(Json(hub.object_get(&kind, &name).await?))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Looking at the fleet and running it: agents, instances, the log, objects, secrets, applies.
+//! Looking at the fleet and running it: agents, instances, the log, secrets, applies.
 //!
 //! What an operator does beside tasks. Changes of the fleet are put to the keeper, which alone makes
 //! generations; whoever asks waits a minute for it at most. A secret's value goes in here and never
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::fleet::{Agent, ProviderKind, Runtime};
 use contract::keeper::{Document, InstanceKind, ToKeeper};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::projection;
 use crate::shared::{lock, read};
@@ -184,45 +184,6 @@ impl Hub {
         self.shared.secrets.remove(name, key)
     }
 
-    /// Resolved objects of one kind.
-    pub fn object_list(&self, kind: &str) -> Result<Vec<Value>, HubError> {
-        let fleet = self.fleet();
-        let objects: Vec<Value> = match kind.to_ascii_lowercase().trim_end_matches('s') {
-            "agent" => fleet.agents.values().map(to_json).collect(),
-            "provider" => fleet.providers.values().map(to_json).collect(),
-            "toolregistry" | "toolregistrie" | "tool" => fleet.tools.values().map(to_json).collect(),
-            "promptpack" => fleet
-                .prompt_packs
-                .iter()
-                .map(|(name, pack)| json!({"name": name, "version": pack.version, "prompts": pack.prompts}))
-                .collect(),
-            "workspace" => vec![json!({"name": fleet.workspace, "description": fleet.description})],
-            _ => {
-                return Err(HubError::new(
-                    Code::NotFound,
-                    format!("no kind {kind}: there are Agent, Provider, PromptPack, ToolRegistry and Workspace"),
-                ));
-            }
-        };
-        Ok(objects)
-    }
-
-    /// One resolved object.
-    pub fn object_get(&self, kind: &str, name: &str) -> Result<Value, HubError> {
-        let mut objects = self.object_list(kind)?;
-        let found = objects.iter().position(|object| {
-            let registry = object.get("registry").and_then(Value::as_str);
-            let own = object.get("name").and_then(Value::as_str);
-            own == Some(name)
-                || registry
-                    .zip(own)
-                    .is_some_and(|(registry, own)| format!("{registry}/{own}") == name)
-        });
-        found
-            .map(|at| objects.swap_remove(at))
-            .ok_or_else(|| HubError::new(Code::NotFound, format!("no {kind} {name}")))
-    }
-
     /// All metrics in the OpenMetrics text format.
     pub async fn metrics_text(&self) -> Result<String, HubError> {
         let (queued, instances) = self
@@ -290,7 +251,7 @@ fn shown(reader: &store::Reader, entry: store::Entry) -> Result<EntryView, store
     })
 }
 
-fn agents(state: &State) -> Vec<AgentView> {
+pub(crate) fn agents(state: &State) -> Vec<AgentView> {
     let Some(generation) = &state.generation else {
         return Vec::new();
     };

@@ -27,6 +27,7 @@ pub mod keys;
 mod link;
 mod mark;
 mod metrics;
+pub mod object;
 mod origin;
 mod park;
 mod process;

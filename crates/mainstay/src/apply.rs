@@ -3,6 +3,7 @@
 //! Files are read and judged one by one here, so that a misspelt field is reported even where no
 //! hub answers; whether they fit what else there is, the keeper decides.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use api::{Document, Object};
@@ -12,6 +13,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{OutputArgs, print, printable};
 use crate::place::{PlaceArgs, absolute};
+use crate::task::items;
 
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_FILES: usize = 10_000;
@@ -70,6 +72,7 @@ pub async fn diff(place: &PlaceArgs, args: DiffArgs) -> Outcome {
 
 pub async fn delete(place: &PlaceArgs, args: DeleteArgs) -> Outcome {
     let manifests = Manifests::read(&args.path)?;
+    all_there(&Client::new(place)?, &manifests.objects).await?;
     let objects: Vec<Value> = manifests
         .objects
         .iter()
@@ -82,6 +85,30 @@ pub async fn delete(place: &PlaceArgs, args: DeleteArgs) -> Outcome {
         args.output,
     )
     .await
+}
+
+/// What isn't there can't be deleted, and then nothing is.
+async fn all_there(client: &Client, objects: &[Object]) -> Result<(), Failure> {
+    let kinds: BTreeSet<api::Kind> = objects.iter().map(Object::kind).collect();
+    let mut missing = Vec::new();
+    for kind in kinds {
+        let list = client
+            .get(&format!("/control/objects/{}", kind.name()))
+            .await?;
+        let present: BTreeSet<String> = items(&list)
+            .filter_map(|item| item.pointer("/metadata/name")?.as_str().map(str::to_owned))
+            .collect();
+        let wanted = objects.iter().filter(|object| object.kind() == kind);
+        missing.extend(
+            wanted
+                .filter(|object| !present.contains(object.name()))
+                .map(|object| format!("there is no {kind} {}", object.name())),
+        );
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::NotFound, missing.join("\n")).with_hint("nothing was deleted"))
 }
 
 async fn send(place: &PlaceArgs, verb: &str, body: &Value, output: OutputArgs) -> Outcome {

@@ -1,6 +1,4 @@
-//! `mainstay get|describe`: the five kinds and instances, as the hub has them now.
-
-use std::collections::BTreeMap;
+//! `mainstay get|describe`: the five kinds as written, with their status, and instances.
 
 use serde_json::{Value, json};
 
@@ -35,10 +33,9 @@ pub struct DescribeArgs {
 /// What can be got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Agent,
     Instance,
-    /// A kind that is shown as it was resolved.
-    Object(&'static str),
+    /// One of the five kinds: as written, with its status.
+    Object(api::Kind),
 }
 
 impl Kind {
@@ -47,8 +44,7 @@ impl Kind {
             return Ok(Self::Instance);
         }
         match api::Kind::parse(text) {
-            Some(api::Kind::Agent) => Ok(Self::Agent),
-            Some(kind) => Ok(Self::Object(kind.name())),
+            Some(kind) => Ok(Self::Object(kind)),
             None => Err(
                 Failure::usage(format!("there is no kind `{}`", printable(text))).with_hint(
                     "kinds: agent, provider, promptpack, toolregistry, workspace, instance",
@@ -57,48 +53,54 @@ impl Kind {
         }
     }
 
+    /// Heads, each with where the cells are; then those for who wants it wide.
     fn columns(self, wide: bool) -> Vec<(&'static str, &'static str)> {
+        const NAME: (&str, &str) = ("NAME", "/metadata/name");
         let (mut columns, more) = match self {
-            Self::Agent => (
+            Self::Object(api::Kind::Agent) => (
                 vec![
-                    ("NAME", "name"),
-                    ("RUNTIME", "runtime"),
-                    ("STATE", "state"),
-                    ("READY", "ready"),
-                    ("REPLICAS", "replicas"),
-                    ("QUEUED", "queued"),
-                    ("WORKING", "working"),
+                    NAME,
+                    ("RUNTIME", "/status/runtime"),
+                    ("STATE", "/status/state"),
+                    ("READY", "/status/ready"),
+                    ("REPLICAS", "/spec/replicas"),
+                    ("QUEUED", "/status/queued"),
+                    ("WORKING", "/status/working"),
                 ],
                 vec![
-                    ("MODELS", "models"),
-                    ("TOOLS", "tools"),
-                    ("EXPOSED", "exposedSecrets"),
+                    ("MODELS", "/spec/models"),
+                    ("TOOLS", "/spec/tools"),
+                    ("EXPOSED", "/status/exposedSecrets"),
                 ],
             ),
             Self::Instance => (
                 vec![
-                    ("NAME", "name"),
-                    ("AGENT", "agent"),
-                    ("STATE", "state"),
-                    ("PID", "pid"),
-                    ("ISOLATION", "isolation"),
-                    ("RESTARTS", "restarts"),
+                    ("NAME", "/name"),
+                    ("AGENT", "/agent"),
+                    ("STATE", "/state"),
+                    ("PID", "/pid"),
+                    ("ISOLATION", "/isolation"),
+                    ("RESTARTS", "/restarts"),
                 ],
                 vec![
-                    ("TASK", "task"),
-                    ("GATEWAY", "gatewayPort"),
-                    ("SHIM", "shimPid"),
+                    ("TASK", "/task"),
+                    ("GATEWAY", "/gatewayPort"),
+                    ("SHIM", "/shimPid"),
                 ],
             ),
-            Self::Object("Provider") => (
-                vec![("NAME", "name"), ("TYPE", "kind")],
-                vec![("URL", "base_url")],
+            Self::Object(api::Kind::Provider) => (
+                vec![NAME, ("TYPE", "/status/type")],
+                vec![("URL", "/status/baseUrl")],
             ),
-            Self::Object("PromptPack") => (vec![("NAME", "name"), ("VERSION", "version")], vec![]),
-            Self::Object("ToolRegistry") => {
-                (vec![("NAME", "name"), ("TOOLS", "toolNames")], vec![])
+            Self::Object(api::Kind::PromptPack) => {
+                (vec![NAME, ("VERSION", "/status/version")], vec![])
             }
-            Self::Object(_) => (vec![("NAME", "name")], vec![("DESCRIPTION", "description")]),
+            Self::Object(api::Kind::ToolRegistry) => {
+                (vec![NAME, ("TOOLS", "/status/effects")], vec![])
+            }
+            Self::Object(api::Kind::Workspace) => {
+                (vec![NAME], vec![("DESCRIPTION", "/spec/description")])
+            }
         };
         if wide {
             columns.extend(more);
@@ -127,14 +129,7 @@ pub async fn get(place: &PlaceArgs, args: GetArgs) -> Outcome {
 
 pub async fn describe(place: &PlaceArgs, args: DescribeArgs) -> Outcome {
     let kind = Kind::parse(&args.kind)?;
-    let client = Client::new(place)?;
-    let mut found = fetch(&client, kind, args.name.as_deref()).await?;
-    if let (Kind::Agent, Some(name)) = (kind, &args.name) {
-        // What was resolved, beside how it stands.
-        found["spec"] = client
-            .get(&format!("/control/objects/Agent/{}", encoded(name)))
-            .await?;
-    }
+    let found = fetch(&Client::new(place)?, kind, args.name.as_deref()).await?;
     print(args.output, &found, |found| match found.get("items") {
         Some(list) => described(list),
         None => described(found),
@@ -145,10 +140,8 @@ pub async fn describe(place: &PlaceArgs, args: DescribeArgs) -> Outcome {
 async fn fetch(client: &Client, kind: Kind, name: Option<&str>) -> Result<Value, Failure> {
     let name_path = name.map_or_else(String::new, |name| format!("/{}", encoded(name)));
     match kind {
-        Kind::Agent => Ok(client.get(&format!("/api/v1/agents{name_path}")).await?),
-        Kind::Object("ToolRegistry") => registries(client, name).await,
         Kind::Object(kind) => Ok(client
-            .get(&format!("/control/objects/{kind}{name_path}"))
+            .get(&format!("/control/objects/{}{name_path}", kind.name()))
             .await?),
         Kind::Instance => {
             let list = client.get("/api/v1/instances").await?;
@@ -164,40 +157,24 @@ async fn fetch(client: &Client, kind: Kind, name: Option<&str>) -> Result<Value,
     }
 }
 
-/// Tools by the registry they stand in, as they were written.
-async fn registries(client: &Client, name: Option<&str>) -> Result<Value, Failure> {
-    let list = client.get("/control/objects/ToolRegistry").await?;
-    let mut by_name: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for tool in items(&list) {
-        by_name
-            .entry(cell(tool, "registry"))
-            .or_default()
-            .push(tool.clone());
-    }
-    let registry = |(name, tools): (String, Vec<Value>)| {
-        let names: Vec<String> = tools.iter().map(|tool| cell(tool, "name")).collect();
-        json!({"name": name, "toolNames": names, "tools": tools})
-    };
-    let Some(name) = name else {
-        let registries: Vec<Value> = by_name.into_iter().map(registry).collect();
-        return Ok(json!({"items": registries, "next": null}));
-    };
-    by_name.remove_entry(name).map(registry).ok_or_else(|| {
-        Failure::new(
-            Exit::NotFound,
-            format!("no ToolRegistry {}", printable(name)),
-        )
-        .with_hint("mainstay get toolregistries")
-    })
-}
-
 fn table(list: &Value, columns: &[(&'static str, &'static str)]) -> String {
     let heads: Vec<&'static str> = columns.iter().map(|(head, _)| *head).collect();
     let mut table = Columns::new(&heads);
     for item in items(list) {
-        table.row(columns.iter().map(|(_, field)| cell(item, field)).collect());
+        table.row(columns.iter().map(|(_, at)| cell_at(item, at)).collect());
     }
     table.render()
+}
+
+/// A field further in; of a map only the names.
+fn cell_at(item: &Value, pointer: &str) -> String {
+    let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+    match item.pointer(pointer) {
+        Some(Value::Object(fields)) => fields.keys().cloned().collect::<Vec<_>>().join(","),
+        _ => item
+            .pointer(parent)
+            .map_or_else(|| "-".to_owned(), |parent| cell(parent, field)),
+    }
 }
 
 #[cfg(test)]
@@ -207,11 +184,11 @@ mod tests {
     #[test]
     fn kinds_are_known_in_any_case_and_number() {
         for word in ["agent", "Agents", "AGENT"] {
-            assert_eq!(Kind::parse(word).unwrap(), Kind::Agent);
+            assert_eq!(Kind::parse(word).unwrap(), Kind::Object(api::Kind::Agent));
         }
         assert_eq!(
             Kind::parse("toolregistries").unwrap(),
-            Kind::Object("ToolRegistry")
+            Kind::Object(api::Kind::ToolRegistry)
         );
         assert_eq!(Kind::parse("agentz").unwrap_err().exit, Exit::Usage);
     }

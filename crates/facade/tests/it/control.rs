@@ -128,8 +128,16 @@ fn objects_are_read_and_agents_stopped_and_started() {
     let served = Served::start();
     let (status, agent) = call(&served, "GET", "/control/objects/Agent/echo", &Value::Null);
     assert_eq!(
-        (status, agent["name"].as_str()),
-        (200, Some("echo")),
+        (status, &agent["metadata"]["name"], &agent["kind"]),
+        (200, &json!("echo"), &json!("Agent")),
+        "{agent}"
+    );
+    assert_eq!(
+        (
+            &agent["spec"]["restart"]["maxAttempts"],
+            &agent["status"]["runtime"]
+        ),
+        (&json!(1), &json!("exec")),
         "{agent}"
     );
     assert_eq!(

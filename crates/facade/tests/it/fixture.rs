@@ -21,6 +21,17 @@ use testkit::http::{Answer, Request};
 use tokio::sync::mpsc;
 
 /// How long anything in these tests may take.
+/// What the fixture's fleet was resolved from; it is written as it is, too.
+const MANIFESTS: &str = "apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: echo}
+spec: {runtime: {exec: {command: [echo]}}, restart: {maxAttempts: 1}}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: talker}
+spec: {models: [script/demo]}
+";
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// A served hub.
@@ -141,6 +152,8 @@ impl Served {
             serde_json::to_vec(&fleet).unwrap(),
         )
         .unwrap();
+        std::fs::create_dir(generation.join("manifests")).unwrap();
+        std::fs::write(generation.join("manifests/000-fleet.yaml"), MANIFESTS).unwrap();
         self.send(HomeEvent::Message(ToHub::GenerationProposed {
             number: 1,
             hash: fleet.hash(),

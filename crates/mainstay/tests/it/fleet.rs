@@ -138,6 +138,29 @@ fn a_task_goes_from_a_manifest_to_json() {
             .out
             .contains("ten.py")
     );
+    for (kind, name, field) in [
+        ("agent", "ten", "/spec/runtime/exec/command"),
+        ("agent", "ten", "/status/ready"),
+        ("provider", "script", "/spec/script/file"),
+        ("provider", "script", "/status/models/demo"),
+        ("workspace", "default", "/status/generation"),
+    ] {
+        for verb in ["get", "describe"] {
+            let shown = house
+                .run(&[verb, kind, name, "-o", "json"])
+                .expect(0)
+                .json();
+            assert!(shown.pointer(field).is_some(), "{field}: {shown}");
+            assert_eq!(shown["metadata"]["name"], name);
+            let text = shown.to_string();
+            let internal = ["model_facts", "base_url", "\"ms\"", "secret_env"];
+            assert!(!internal.iter().any(|word| text.contains(word)), "{text}");
+        }
+    }
+    let wide = house.run(&["get", "providers", "-o", "wide"]).expect(0);
+    assert!(wide.out.contains("script"), "{wide:?}");
+    let missing = house.run(&["get", "agent", "tne"]).expect(4);
+    assert!(missing.err.contains("ten"), "{missing:?}");
     let missing = house.run(&["run", "tne", "go"]).expect(4);
     assert!(
         missing.err.contains("ten"),
@@ -261,6 +284,8 @@ fn an_object_of_a_directory_cannot_be_applied_and_others_can() {
             .out
             .contains("- Agent more")
     );
+    let gone = house.run(&["delete", "more.yaml"]).expect(4);
+    assert!(gone.err.contains("there is no Agent more"), "{gone:?}");
     house.run(&["get", "agent", "more"]).expect(4);
     let owned = house.run(&["apply", "fleet/fleet.yaml"]);
     assert_eq!(owned.code, Some(3), "{owned:?}");
