@@ -11,7 +11,6 @@ use hub::answer::AnswerStream;
 use hub::caller::Caller;
 use hub::step::{AfterUnknown, StepAsk, StepRun, StepTurn};
 use hub::{Code, HubError, Refusal};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::Gateway;
@@ -27,7 +26,7 @@ pub enum Passed {
     /// The tool runs inside the agent: run it, or take the result it had before.
     Local {
         step: String,
-        result: Option<Value>,
+        result: Option<AnswerStream>,
     },
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hub::answer::AnswerStream;
 use hub::{Code, HubError, Refusal};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -56,15 +57,28 @@ pub async fn ask(
         Passed::Local {
             step,
             result: Some(result),
-        } => Ok(reply::json(
-            200,
-            &json!({"step": step, "run": false, "result": result}),
-        )),
+        } => recorded(door, &step, result).await,
         Passed::Answer(_) => Err(HubError::new(
             Code::Conflict,
             "the step is no longer this agent's to run",
         )),
     }
+}
+
+/// What came out before. It counts as heard with the last byte, like any answer.
+async fn recorded(door: &Door, step: &str, mut answer: AnswerStream) -> Result<Reply, Refusal> {
+    let broken = |_| HubError::new(Code::Unavailable, "the recorded result can't be read");
+    let result = reply::whole(&mut answer).await.map_err(broken)?;
+    let result: Value = serde_json::from_slice(&result)
+        .map_err(|_| HubError::new(Code::Internal, "the recorded result is no JSON"))?;
+    let body = json!({"step": step, "run": false, "result": result}).to_string();
+    let connection = door.connection.clone();
+    Ok(reply::bytes_owing(
+        "application/json",
+        body.into(),
+        answer,
+        connection,
+    ))
 }
 
 /// `POST /step`: this came out.

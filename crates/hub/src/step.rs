@@ -23,7 +23,7 @@ use crate::answer::AnswerStream;
 use crate::caller::Caller;
 use crate::{Code, Hub, HubError, Refusal};
 use ask::Keyed;
-use begin::{Decision, StreamParts, begin, deliver, fenced, recorded};
+use begin::{Decision, Recorded, begin, deliver, fenced, spooled};
 pub use run::StepRun;
 
 /// A request of an agent, as far as the journal is concerned.
@@ -70,7 +70,7 @@ pub enum StepTurn {
     /// `StepKind::Local` only: run it in the agent, or take the recorded result.
     Local {
         step: String,
-        result: Option<serde_json::Value>,
+        result: Option<AnswerStream>,
     },
 }
 
@@ -156,43 +156,35 @@ impl Hub {
                     run.handed = true;
                     return Ok(StepTurn::Run(*run, stream));
                 }
-                Decision::Local { step, seq } => return self.local(step, seq).await,
-                Decision::Recorded {
-                    n,
-                    seq,
-                    status,
-                    content_type,
-                    broken,
-                    stream,
-                } => {
-                    let bytes = self
-                        .read_entries(move |reader| reader.payload(seq, "answer"))
-                        .await?;
-                    let spool = recorded(status, &content_type, bytes.unwrap_or_default(), broken);
-                    let StreamParts {
-                        delivered,
-                        guard,
-                        replayed,
-                    } = stream;
-                    let stream =
-                        AnswerStream::new(spool, n, replayed, Some(delivered), Some(guard));
-                    return Ok(StepTurn::Answer(stream));
+                Decision::Recorded(recorded) => {
+                    return Ok(StepTurn::Answer(self.recorded(recorded).await?));
+                }
+                Decision::Local { step, answer } => {
+                    let result = match answer {
+                        Some(recorded) => Some(self.recorded(recorded).await?),
+                        None => None,
+                    };
+                    return Ok(StepTurn::Local { step, result });
                 }
             }
         }
     }
 
-    async fn local(&self, step: String, seq: Option<u64>) -> Result<StepTurn, Refusal> {
-        let Some(seq) = seq else {
-            return Ok(StepTurn::Local { step, result: None });
-        };
-        let result = self
-            .read_entries(move |reader| crate::input::payload_json(reader, seq, "answer"))
+    async fn recorded(&self, recorded: Recorded) -> Result<AnswerStream, Refusal> {
+        let Recorded {
+            n,
+            answer,
+            delivered,
+            guard,
+            replayed,
+        } = recorded;
+        let seq = answer.seq;
+        let bytes = self
+            .read_entries(move |reader| reader.payload(seq, "answer"))
             .await?;
-        Ok(StepTurn::Local {
-            step,
-            result: Some(result),
-        })
+        let spool = spooled(&answer, bytes.unwrap_or_default());
+        let (delivered, guard) = (Some(delivered), Some(guard));
+        Ok(AnswerStream::new(spool, n, replayed, delivered, guard))
     }
 
     /// The result of a step that the agent ran itself.

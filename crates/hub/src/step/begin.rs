@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_core::event::{Event, StepMark};
-use mainstay_core::step::{self, Ask, Effect, Match, Step, StepKind};
+use mainstay_core::step::{self, AnswerRef, Ask, Effect, Match, Step, StepKind};
 use mainstay_core::task::Reason;
 
 use super::ask::Keyed;
@@ -25,27 +25,23 @@ use crate::{Code, Hub, HubError};
 /// What the journal says to one ask.
 pub(super) enum Decision {
     Stream(AnswerStream),
-    Recorded {
-        n: u32,
-        seq: u64,
-        status: u16,
-        content_type: String,
-        broken: bool,
-        stream: StreamParts,
-    },
+    Recorded(Recorded),
     /// Made with the intent: if who asked is gone before the commit, dropping it says that nothing
     /// was sent.
     Run(Box<StepRun>, AnswerStream),
+    /// It runs inside the agent; the answer if it has run before.
     Local {
         step: String,
-        seq: Option<u64>,
+        answer: Option<Recorded>,
     },
     /// Ask again in a while: another branch may still ask for what this looks like.
     Hold,
 }
 
-/// What makes an `AnswerStream` of a recorded answer once its bytes are read.
-pub(super) struct StreamParts {
+/// An answer in the log: what makes an `AnswerStream` of it once its bytes are read.
+pub(super) struct Recorded {
+    pub(super) n: u32,
+    pub(super) answer: AnswerRef,
     pub(super) delivered: Delivered,
     pub(super) guard: Guard,
     pub(super) replayed: bool,
@@ -145,41 +141,26 @@ pub(super) fn replay(
         return Err(HubError::new(Code::Internal, "the step has no answer"));
     };
     let replayed = mark_used(tx, caller, &step);
-    if step.kind == StepKind::Local {
-        // No later request contains its result: were the mark lost with this hub, a second call to
-        // the tool would look like this one again.
-        tx.flush_marks(&caller.task, "hub");
-        deliver(tx, &caller.task, caller.attempt, n);
-        return Ok(Decision::Local {
-            step: step.id,
-            seq: Some(answer.seq),
-        });
-    }
-    if step.kind == StepKind::Tool && step.effect != Effect::Pure {
+    if step.kind != StepKind::Model && step.effect != Effect::Pure {
         // Were the mark lost with this hub, the next call to the tool would look like a second one
         // of this, and be put to a person.
         tx.flush_marks(&caller.task, "hub");
     }
     tx.shared.metrics.replayed(&caller.agent.name);
-    let stream = StreamParts {
+    let recorded = Recorded {
+        n,
+        answer,
         delivered: hub.on_delivered(tx, caller, n),
         guard: tx.shared.live.register(&caller.task, caller.attempt, n),
         replayed,
     };
-    let (seq, status, content_type, broken) = (
-        answer.seq,
-        answer.status,
-        answer.content_type,
-        answer.broken,
-    );
-    Ok(Decision::Recorded {
-        n,
-        seq,
-        status,
-        content_type,
-        broken,
-        stream,
-    })
+    if step.kind == StepKind::Local {
+        return Ok(Decision::Local {
+            step: step.id,
+            answer: Some(recorded),
+        });
+    }
+    Ok(Decision::Recorded(recorded))
 }
 
 pub(super) fn join(
@@ -196,7 +177,7 @@ pub(super) fn join(
         // Asked twice in one life: it runs inside the agent, which alone knows how far it came.
         return Ok(Decision::Local {
             step: step.id,
-            seq: None,
+            answer: None,
         });
     }
     let spool = lock(&tx.shared.spools)
@@ -270,7 +251,7 @@ pub(super) fn run(
     if step.kind == StepKind::Local {
         return Ok(Decision::Local {
             step: step.id.clone(),
-            seq: None,
+            answer: None,
         });
     }
     let spool = Spool::new();
@@ -388,17 +369,13 @@ pub(super) fn open_stream(
     )
 }
 
-pub(super) fn recorded(
-    status: u16,
-    content_type: &str,
-    bytes: Vec<u8>,
-    broken: bool,
-) -> Arc<Spool> {
+/// A spool that holds a recorded answer.
+pub(super) fn spooled(answer: &AnswerRef, bytes: Vec<u8>) -> Arc<Spool> {
     let spool = Spool::new();
-    spool.head(status, content_type);
+    spool.head(answer.status, &answer.content_type);
     // A recorded answer is never larger than what a spool takes.
     let _ = spool.push(Bytes::from(bytes), false);
-    if broken {
+    if answer.broken {
         spool.break_off()
     } else {
         spool.release()

@@ -212,7 +212,11 @@ impl Process<'_> {
                 StepTurn::Local {
                     result: Some(result),
                     ..
-                } => return Some(result.as_str().map_or(result.to_string(), str::to_owned)),
+                } => read(result).await.map(|(_, result)| {
+                    // The agent's own word, or what a person said in its place.
+                    let text = serde_json::from_str(&result).unwrap_or(result);
+                    (200, text)
+                }),
                 StepTurn::Local { step, result: None } => {
                     local(world, hub, &caller, &step, &format!("{verb} {name}")).await
                 }
