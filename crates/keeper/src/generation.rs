@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use api::{Fleet, Problem, Problems};
+use api::{Fleet, Kind, Problem, Problems};
 
-use crate::artifact;
+use crate::artifact::{self, ArtifactError};
 use crate::manifest::Set;
 use crate::state::{State, StateError, at, write_atomically};
 
@@ -27,19 +27,29 @@ pub(crate) fn directory(state: &State, number: u64) -> PathBuf {
 
 /// Copies the sources of every agent and notes their hashes in the fleet.
 pub(crate) fn store_sources(state: &State, set: &mut Set) -> Result<(), Problems> {
-    let mut problems = Vec::new();
+    let mut wrong = Vec::new();
     for agent in set.fleet.agents.values_mut() {
         let Some(source) = &mut agent.source else {
             continue;
         };
         match artifact::store(state, source.path.as_ref()) {
             Ok(hash) => source.hash = Some(hash),
-            Err(error) => {
-                let message = format!("`source` of agent {} {}", agent.name, chain(&error));
-                problems.push(Problem::of_file(&source.path, message));
-            }
+            Err(error) => wrong.push((agent.name.clone(), error)),
         }
     }
+    let problems: Vec<Problem> = wrong
+        .iter()
+        .map(|(agent, error)| {
+            let message = format!("`spec.source` {}", chain(error));
+            let problem = set.problem(Kind::Agent, agent, "spec.source", message);
+            match error {
+                ArtifactError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    problem.with_hint("a path starts at the manifest's directory")
+                }
+                _ => problem,
+            }
+        })
+        .collect();
     if problems.is_empty() {
         Ok(())
     } else {

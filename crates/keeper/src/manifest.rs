@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use api::fleet::ModelFacts;
-use api::{Document, Facts, Kind, Problem, Problems};
+use api::{Document, Facts, Kind, Object, Problem, Problems};
 use serde_json::Value;
 
 const MAX_FILES: usize = 10_000;
@@ -31,6 +31,47 @@ pub(crate) struct Set {
     pub(crate) warnings: Vec<Problem>,
     /// Each object as JSON, and the file it came from.
     pub(crate) objects: BTreeMap<Key, (Value, String)>,
+    /// The same with the places of their fields, for what is found wrong with one later.
+    pub(crate) written: Vec<Object>,
+}
+
+impl Set {
+    /// A problem with a field of an object, shown where it was written.
+    pub(crate) fn problem(&self, kind: Kind, name: &str, field: &str, message: String) -> Problem {
+        let mut objects = self.written.iter();
+        match objects.find(|object| object.kind() == kind && object.name() == name) {
+            Some(object) => object.problem(field, message),
+            None => Problem::of_file(&format!("{} {name}", kind.name()), message),
+        }
+    }
+
+    /// What the hub has against a generation: `KIND NAME: REASON`, shown where it was written.
+    pub(crate) fn refused(&self, text: &str) -> Option<Problem> {
+        let (subject, reason) = text.split_once(": ")?;
+        let (kind, name) = subject.split_once(' ')?;
+        let kind = Kind::parse(kind)?;
+        let field = match kind {
+            Kind::Agent => "spec.prompt.version",
+            _ => "spec.version",
+        };
+        let problem = self.problem(kind, name, field, reason.to_owned());
+        let agent = self.fleet.agents.get(name);
+        let prompt = agent.and_then(|agent| agent.prompt.as_ref());
+        match prompt.filter(|_| kind == Kind::Agent) {
+            Some(prompt) => Some(problem.with_hint(self.other_pin(&prompt.pack))),
+            None => Some(problem),
+        }
+    }
+
+    fn other_pin(&self, pack: &str) -> String {
+        match self.fleet.prompt_packs.get(pack) {
+            Some(known) => format!(
+                "pin version {} of {pack}, or leave `version` out to follow it",
+                known.version
+            ),
+            None => format!("add PromptPack {pack} of that version to the manifests"),
+        }
+    }
 }
 
 /// Reads the files of these paths; a directory's manifests with those of its subdirectories.
@@ -159,6 +200,7 @@ pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result
         fleet: resolved.fleet,
         warnings: resolved.warnings,
         objects,
+        written: resolved.objects,
     })
 }
 

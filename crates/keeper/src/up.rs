@@ -116,7 +116,7 @@ impl Keeper {
         let key = state.key()?;
         let mut desired = Self::resolve_desired(&options, &state).map_err(UpError::Manifests)?;
         if let Some(set) = &mut desired {
-            warn(set);
+            warn(set, &options.manifests);
             generation::store_sources(&state, set).map_err(UpError::Manifests)?;
         }
         let wanted = desired.as_ref().map(|set| set.fleet.workspace.as_str());

@@ -22,6 +22,7 @@ fn set(size: u64) -> Set {
         fleet,
         warnings: Vec::new(),
         objects: BTreeMap::new(),
+        written: Vec::new(),
     }
 }
 

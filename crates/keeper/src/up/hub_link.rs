@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::{Problem, Problems};
 use contract::Versions;
 use contract::keeper::{GenerationRef, ToKeeper};
 
@@ -45,13 +46,7 @@ impl Keeper {
             }
             ToKeeper::GenerationCommitted { number } => self.generation_committed(number),
             ToKeeper::GenerationRefused { number, problems } => {
-                self.proposed.retain(|other| other.number != number);
-                for problem in problems {
-                    say(&format!("error: {problem}"));
-                }
-                say("mainstay: what runs keeps running");
-                self.announce_ready();
-                Ok(())
+                self.generation_refused(number, problems)
             }
             ToKeeper::Pins { generations } => {
                 self.pins = generations;
@@ -81,6 +76,24 @@ impl Keeper {
                 dry_run,
             } => self.delete(request, objects, dry_run),
         }
+    }
+
+    /// What runs keeps running; where nothing does, a wrong manifest ends `up` as any other would.
+    fn generation_refused(&mut self, number: u64, said: Vec<String>) -> Result<(), UpError> {
+        self.proposed.retain(|other| other.number != number);
+        let set = self.desired.as_ref();
+        let problems = said.into_iter().map(|text| {
+            let placed = set.and_then(|set| set.refused(&text));
+            placed.unwrap_or_else(|| Problem::of_file("manifests", text))
+        });
+        let problems = Problems(problems.collect());
+        let is_first = matches!(self.hub.current(), Some(None));
+        if is_first && !self.announced {
+            return Err(UpError::Manifests(problems));
+        }
+        say(&format!("{problems}\nmainstay: what runs keeps running"));
+        self.announce_ready();
+        Ok(())
     }
 
     pub(super) fn hub_says_hello(

@@ -51,7 +51,9 @@ impl Keeper {
         });
         match resolved {
             Ok(desired) => {
-                desired.iter().for_each(warn);
+                if let Some(set) = &desired {
+                    warn(set, &self.options.manifests);
+                }
                 if std::mem::take(&mut self.save_is_broken) {
                     say("mainstay: the manifests are right again");
                 }
@@ -77,7 +79,18 @@ fn sources(set: &Set) -> Vec<PathBuf> {
         .collect()
 }
 
-pub(super) fn warn(set: &Set) {
+/// Tells the person what is probably not meant.
+pub(super) fn warn(set: &Set, paths: &[PathBuf]) {
+    if set.objects.is_empty() && !paths.is_empty() {
+        let paths: Vec<String> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        say(&format!(
+            "warning: no manifest in {}: nothing runs until one is saved there",
+            paths.join(", ")
+        ));
+    }
     for warning in &set.warnings {
         say(&format!("warning: {warning}"));
     }

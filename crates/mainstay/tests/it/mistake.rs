@@ -1,6 +1,6 @@
 //! What a person's mistake gets: an exit code, a sentence on standard error, and nothing done.
 
-use crate::house::House;
+use crate::house::{House, wait_for};
 
 const AGENT: &str = "apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\n";
 
@@ -57,6 +57,53 @@ fn a_wrong_manifest_is_3_with_place_and_nearest_name() {
     );
     check(&["up", "f.yaml"], Some("kind: [\n"), 3, &["f.yaml"]);
     check(&["apply", "f.yaml"], Some("{}"), 3, &["f.yaml"]);
+}
+
+#[test]
+fn what_only_keeper_and_hub_can_see_is_3_with_place_and_fix() {
+    let up = ["up", "f.yaml", "--listen", "127.0.0.1:0"];
+    let source =
+        format!("{AGENT}spec:\n  runtime: {{exec: {{command: [sh]}}}}\n  source: ./nowhere\n");
+    check(
+        &up,
+        Some(&source),
+        3,
+        &["f.yaml:6:11", "nowhere", "^", "hint: a path"],
+    );
+    let pin = "apiVersion: mainstay.dev/v1alpha1
+kind: PromptPack
+metadata: {name: words}
+spec: {version: v2, prompts: {hello: Hello.}}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Provider
+metadata: {name: openai}
+spec: {}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: a}
+spec:
+  models: [openai/gpt-5.1]
+  prompt: {pack: words, name: hello, version: v1}
+";
+    let fix = "hint: pin version v2 of words";
+    check(&up, Some(pin), 3, &["f.yaml:16:47", "v1", "^", fix]);
+}
+
+#[test]
+fn a_directory_without_a_manifest_is_said_and_followed() {
+    let mut house = House::new();
+    house.write("fleet/notes.txt", "");
+    let fleet = house.path("fleet");
+    house.up(&[&fleet]);
+    assert!(house.said().contains("no manifest in"), "{}", house.said());
+    let agent = format!("{AGENT}spec: {{runtime: {{exec: {{command: [cat]}}}}}}\n");
+    house.write("fleet/a.yaml", &agent);
+    wait_for("the agent", || {
+        let agents = house.run(&["get", "agents"]).expect(0);
+        agents.out.contains("\na ").then_some(())
+    });
 }
 
 #[test]
