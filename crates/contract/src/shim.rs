@@ -138,12 +138,21 @@ pub struct Running {
 }
 
 /// A running service process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceState {
     pub incarnation: u32,
     pub pid: u32,
     pub ready: bool,
+    /// The newest generation that the shim was told of; 0 from a shim that doesn't say.
+    #[serde(default)]
+    pub generation: u64,
+    /// The newest spec would start another process than this one.
+    #[serde(default)]
+    pub outdated: bool,
+    /// Where this process was told to listen.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// What happened to a process.
@@ -210,6 +219,9 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Names the hub may set per attempt (`secretEnv`); all others from it but `MAINSTAY_*` are dropped.
     pub hub_env: Vec<String>,
+    /// Which secret each of these is (`NAME/KEY`): another one is another process.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     pub current_dir: String,
     /// uid and gid to become when the keeper is root.
     pub uid: Option<u32>,
@@ -233,4 +245,21 @@ pub struct Spec {
     /// Each attempt finds `home` and `tmp` empty (an `exec` without a volume).
     #[serde(default)]
     pub fresh_scratch: bool,
+}
+
+impl Spec {
+    /// Whether both start the same process. How it is ended and what is kept of its output may
+    /// differ; so may the lists of paths, which say what lies where today.
+    #[must_use]
+    pub fn starts_the_same(&self, other: &Self) -> bool {
+        let essence = |spec: &Self| Self {
+            read: Vec::new(),
+            write: Vec::new(),
+            reach: Vec::new(),
+            answer_max_bytes: 0,
+            grace_ms: 0,
+            ..spec.clone()
+        };
+        essence(self) == essence(other)
+    }
 }

@@ -7,7 +7,7 @@ use mainstay_core::event::Event;
 
 use crate::action::Action;
 use crate::keys::Claim;
-use crate::shared::{ServiceIdentity, write};
+use crate::shared::{ServiceIdentity, read, write};
 use crate::tx::Tx;
 
 /// A task and the attempt that holds it.
@@ -63,14 +63,17 @@ impl Tx<'_> {
                 }
             }
             Fact::ServiceStarted { incarnation, pid } => {
-                self.service_changed(
-                    name,
-                    Some(ServiceState {
+                // What the shim said of this process or a newer one is newer than this.
+                let known = self.state.instances.get(name);
+                let known = known.and_then(|state| state.service.as_ref());
+                if known.is_none_or(|known| known.incarnation < incarnation) {
+                    let started = ServiceState {
                         incarnation,
                         pid,
-                        ready: false,
-                    }),
-                );
+                        ..ServiceState::default()
+                    };
+                    self.service_changed(name, Some(started));
+                }
                 self.service_tokens(name);
             }
             Fact::ServiceReady { recovery_ms, .. } => {
@@ -115,6 +118,7 @@ impl Tx<'_> {
                 ready: was_ready,
             },
         );
+        let never_ran = exit.spawn_error.is_some();
         state.last_exit = Some(exit);
         if state
             .service
@@ -129,6 +133,11 @@ impl Tx<'_> {
         }
         if is_agent {
             self.close_ambient(name);
+            self.token_spent(name, incarnation);
+        }
+        // Nothing else tells that its stock of tokens grows smaller.
+        if is_agent && never_ran {
+            self.service_tokens(name);
         }
     }
 
@@ -176,7 +185,15 @@ impl Tx<'_> {
         {
             service.ready &= !is_void;
         }
+        self.replace_outdated(name);
         self.dispatch();
+    }
+
+    /// No process to come has this incarnation's token, although none may have started with it.
+    fn token_spent(&self, name: &str, incarnation: u32) {
+        if let Some(identity) = write(&self.shared.services).get_mut(name) {
+            identity.incarnation = identity.incarnation.max(incarnation);
+        }
     }
 
     pub(crate) fn service_tokens(&mut self, name: &str) {
@@ -191,10 +208,11 @@ impl Tx<'_> {
         else {
             return;
         };
-        let from = state
-            .service
-            .as_ref()
-            .map_or(1, |service| service.incarnation + 1);
+        let spent = read(&self.shared.services)
+            .get(name)
+            .map_or(0, |identity| identity.incarnation);
+        let running = state.service.as_ref().map(|service| service.incarnation);
+        let from = running.unwrap_or(spent) + 1;
         let agent = state.instance.owner.clone();
         let tokens: Vec<(u32, String)> = (from..from + TOKENS_AHEAD)
             .map(|incarnation| {

@@ -38,8 +38,9 @@ impl Tx<'_> {
         let kind = state.instance.kind;
         let held = self.held_by(name);
         if kind == InstanceKind::Service {
-            self.service_changed(name, service.clone());
+            // Before any order to replace what runs: the next process starts with these.
             self.service_tokens(name);
+            self.service_changed(name, service.clone());
             self.mark_anew(name);
             self.replace_void(name, service);
         } else {

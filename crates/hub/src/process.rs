@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::action::Action;
-use crate::shared::write;
+use crate::shared::{read, write};
 use crate::tx::Tx;
 
 /// How long after its grace the news of a tree's end may take.
@@ -55,6 +55,30 @@ impl Tx<'_> {
             instance: instance.to_owned(),
             message: contract::shim::ToShim::RestartService { grace_ms },
         });
+    }
+
+    /// A service's process that today's generation wouldn't start, and that works on nothing (any
+    /// more), makes room for one that it would.
+    pub(crate) fn replace_outdated(&mut self, instance: &str) {
+        let Some(state) = self.state.instances.get(instance) else {
+            return;
+        };
+        let Some(service) = state.service.as_ref().filter(|service| service.outdated) else {
+            return;
+        };
+        let leased = self.state.leases.get(instance);
+        let is_busy = leased.is_some_and(|leased| !leased.is_empty());
+        let newest = read(&self.shared.services)
+            .get(instance)
+            .map_or(0, |identity| identity.incarnation);
+        // Its token is void: the order went out already, or goes out again with the next hello.
+        let is_ordered = service.incarnation < newest;
+        if is_busy || is_ordered {
+            return;
+        }
+        let agent = self.state.agent(&state.instance.owner);
+        let grace_ms = agent.map_or(5_000, |agent| agent.grace_ms);
+        self.replace_service(instance, grace_ms);
     }
 
     /// Has a shim end what it runs of a task that it no longer holds. Until the shim says that the

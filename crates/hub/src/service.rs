@@ -230,6 +230,20 @@ impl crate::tx::Tx<'_> {
             .is_some_and(|lease| lease.attempt == attempt)
     }
 
+    /// How the process that takes new tasks is spoken to, and where it listens: both are of the
+    /// generation it was started by, today's, whatever the task pins.
+    fn spoken_by(&self, instance: &str) -> (Option<ServiceProtocol>, Option<u16>) {
+        let Some(state) = self.state.instances.get(instance) else {
+            return (None, None);
+        };
+        let agent = self.state.agent(&state.instance.owner);
+        let started = state.service.as_ref().and_then(|service| service.port);
+        (
+            agent.and_then(|agent| protocol_of(&agent.runtime)),
+            started.or(state.instance.service_port),
+        )
+    }
+
     /// The class of an attempt whose call broke: its process's, or a crash if that is alive.
     fn lost_class(&self, instance: &str, task: &str, attempt: u32, up: bool) -> Class {
         let cut_off = self
@@ -260,6 +274,13 @@ impl crate::tx::Tx<'_> {
     }
 }
 
+fn protocol_of(runtime: &Runtime) -> Option<ServiceProtocol> {
+    match runtime {
+        Runtime::Service { protocol, .. } => Some(*protocol),
+        Runtime::Builtin | Runtime::Exec { .. } => None,
+    }
+}
+
 impl Hub {
     /// Calls the service for a leased task.
     pub(crate) async fn call_service(&self, task: &str, instance: &str, attempt: u32) {
@@ -285,23 +306,14 @@ impl Hub {
                 });
             }
         };
-        let Runtime::Service { protocol, .. } = work.agent.runtime.clone() else {
+        let name = instance.to_owned();
+        let spoken = self.writer.run(move |tx| tx.spoken_by(&name)).await;
+        let (today, port) = spoken.unwrap_or_default();
+        let pinned = || protocol_of(&work.agent.runtime);
+        let Some(protocol) = today.or_else(pinned) else {
             return;
         };
-        let name = instance.to_owned();
-        let port = self
-            .writer
-            .run(move |tx| {
-                tx.state
-                    .instances
-                    .get(&name)
-                    .and_then(|state| state.instance.service_port)
-            })
-            .await;
-        let address = port
-            .ok()
-            .flatten()
-            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let address = port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (revoke, revoked) = watch::channel(false);
         lock(&self.shared.calls).insert(task.to_owned(), (attempt, revoke));
         let attempt = AttemptHandle {

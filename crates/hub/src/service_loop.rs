@@ -421,8 +421,21 @@ impl Tx<'_> {
             .fleets
             .retain(|known, _| *known == number || pins.contains(known));
         self.adopt_orphans();
+        self.renew_tokens();
         self.dispatch();
         Ok(())
+    }
+
+    /// What a service's next process is given beside its token is today's, `secretEnv` too.
+    fn renew_tokens(&mut self) {
+        let services = self.state.instances.values();
+        let linked: Vec<String> = services
+            .filter(|state| state.linked && state.instance.kind == InstanceKind::Service)
+            .map(|state| state.instance.name.clone())
+            .collect();
+        for name in linked {
+            self.service_tokens(&name);
+        }
     }
 
     /// Generations that open tasks pin.

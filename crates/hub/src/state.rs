@@ -205,6 +205,7 @@ impl State {
             InstanceKind::Exec => state.linked && state.settled,
             InstanceKind::Service => {
                 state.linked
+                    && self.runs_todays(state)
                     && (state.attached
                         || state.service.as_ref().is_some_and(|service| service.ready))
             }
@@ -212,6 +213,15 @@ impl State {
         };
         let held = self.leases.get(name).map_or(0, BTreeSet::len) + state.ending.len();
         up && held < concurrency as usize
+    }
+
+    /// Whether a service's process is what today's generation would start. Right after a switch its
+    /// shim hasn't said so yet; one of an older build never does.
+    fn runs_todays(&self, state: &InstanceState) -> bool {
+        let today = self.generation.as_ref().map_or(0, |today| today.number);
+        state.service.as_ref().is_none_or(|service| {
+            !service.outdated && (service.generation == 0 || service.generation >= today)
+        })
     }
 
     /// Ends in good order.

@@ -335,9 +335,10 @@ impl<'a> Tx<'a> {
             .as_ref()
             .filter(|_| !task.ambient)
             .map(|lease| lease.instance.clone());
+        let mut freed = None;
         for (instance, leased) in &mut self.state.leases {
-            if Some(instance) != holder.as_ref() {
-                leased.remove(id);
+            if Some(instance) != holder.as_ref() && leased.remove(id) {
+                freed = Some(instance.clone());
             }
         }
         if let Some(instance) = holder {
@@ -348,6 +349,9 @@ impl<'a> Tx<'a> {
                 .insert(id.to_owned());
         }
         crate::caller::publish(self, id);
+        if let Some(instance) = freed {
+            self.replace_outdated(&instance);
+        }
     }
 
     /// Gives waiting tasks to free instances at the end of this batch: for those who free one

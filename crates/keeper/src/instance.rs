@@ -146,6 +146,21 @@ impl Running {
         &self.planned.name
     }
 
+    /// Takes a newer plan of the same instance: its directories are there before its specs go out.
+    pub(crate) fn follow(
+        &mut self,
+        state: &State,
+        planned: Planned,
+        service_port: Option<u16>,
+    ) -> io::Result<()> {
+        self.place.service_port = service_port;
+        if self.planned != planned {
+            prepare_directories(state, &planned, &self.place).map_err(io::Error::other)?;
+            self.planned = planned;
+        }
+        Ok(())
+    }
+
     pub(crate) fn link_fd(&self) -> Option<RawFd> {
         self.link.as_ref().map(|link| link.as_fd().as_raw_fd())
     }

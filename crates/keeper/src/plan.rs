@@ -31,7 +31,7 @@ pub(crate) struct Planned {
 pub(crate) struct Program {
     command: Vec<String>,
     env: BTreeMap<String, String>,
-    hub_env: Vec<String>,
+    secrets: BTreeMap<String, String>,
     source: Option<String>,
     grace_ms: u64,
     volume: bool,
@@ -89,7 +89,11 @@ fn agent_instance(fleet: &Fleet, agent: &Agent, index: u32, own_program: &Path) 
         program: Program {
             command,
             env: agent.env.clone(),
-            hub_env: agent.secret_env.keys().cloned().collect(),
+            secrets: agent
+                .secret_env
+                .iter()
+                .map(|(name, secret)| (name.clone(), format!("{}/{}", secret.name, secret.key)))
+                .collect(),
             source: agent.source.as_ref().and_then(|source| source.hash.clone()),
             grace_ms: agent.grace_ms,
             volume: agent.volume.is_some(),
@@ -129,7 +133,7 @@ fn tool_instances(fleet: &Fleet, taken: &BTreeSet<String>) -> Vec<Planned> {
             program: Program {
                 command: command.clone(),
                 env: env.clone(),
-                hub_env: Vec::new(),
+                secrets: BTreeMap::new(),
                 source: None,
                 grace_ms: MCP_GRACE_MS,
                 volume: false,
@@ -153,7 +157,7 @@ impl Planned {
             program: Program {
                 command: Vec::new(),
                 env: BTreeMap::new(),
-                hub_env: Vec::new(),
+                secrets: BTreeMap::new(),
                 source: None,
                 grace_ms: MCP_GRACE_MS,
                 volume: false,
@@ -200,7 +204,8 @@ impl Planned {
         Spec {
             command: self.program.command.clone(),
             env,
-            hub_env: self.program.hub_env.clone(),
+            hub_env: self.program.secrets.keys().cloned().collect(),
+            secrets: self.program.secrets.clone(),
             current_dir: text(&current_dir),
             uid: place.user,
             gid: place.user,

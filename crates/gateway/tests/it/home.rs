@@ -158,6 +158,7 @@ impl Home {
             incarnation: 1,
             pid: 1,
             ready: service_port.is_some(),
+            ..ServiceState::default()
         });
         let shim = listening.greet(Vec::new(), service).await;
         let http = reqwest::Client::builder()

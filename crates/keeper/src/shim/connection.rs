@@ -174,7 +174,7 @@ impl Shim {
             instance: self.setup.instance.clone(),
             pid: std::process::id(),
             running: self.tasks.running(),
-            service: self.service.state(),
+            service: self.service_state(),
         }
     }
 
@@ -229,6 +229,7 @@ impl Shim {
                     "generation {generation} can't be prepared: {error}"
                 ));
                 self.unusable.insert(generation, error.to_string());
+                self.service_spec_unusable();
                 Ok(())
             }
         }

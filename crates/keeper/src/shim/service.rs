@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use contract::keeper::InstanceKind;
-use contract::shim::{Fact, FromShim, ServiceState, ServiceToken};
+use contract::shim::{Fact, FromShim, ServiceState, ServiceToken, Spec};
 use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
 use sandbox::process::Ended;
 
@@ -44,6 +44,8 @@ pub(super) struct Service {
 struct Running {
     incarnation: u32,
     process: Process,
+    /// What it was started by.
+    spec: Box<Spec>,
     ready: bool,
     ready_pipe: Option<OwnedFd>,
     probe: Option<(Instant, Duration)>,
@@ -77,14 +79,6 @@ impl Service {
     pub(super) fn ready_fd(&self) -> Option<RawFd> {
         let pipe = self.running.as_ref()?.ready_pipe.as_ref()?;
         Some(pipe.as_raw_fd())
-    }
-
-    pub(super) fn state(&self) -> Option<ServiceState> {
-        self.running.as_ref().map(|running| ServiceState {
-            incarnation: running.incarnation,
-            pid: running.process.pid,
-            ready: running.ready,
-        })
     }
 
     pub(super) fn forget_crashes(&mut self) {
@@ -137,6 +131,21 @@ impl Shim {
         self.setup.kind == InstanceKind::Mcp
     }
 
+    /// What runs, and whether it is what the newest generation would run.
+    pub(super) fn service_state(&self) -> Option<ServiceState> {
+        let running = self.service.running.as_ref()?;
+        let known = self.specs.keys().chain(self.unusable.keys());
+        let newest = self.specs.values().next_back();
+        Some(ServiceState {
+            incarnation: running.incarnation,
+            pid: running.process.pid,
+            ready: running.ready,
+            generation: known.max().copied().unwrap_or(0),
+            outdated: newest.is_some_and(|newest| !newest.spec.starts_the_same(&running.spec)),
+            port: running.spec.service_port,
+        })
+    }
+
     pub(super) fn service_tokens(
         &mut self,
         generation: u64,
@@ -144,6 +153,11 @@ impl Shim {
     ) -> io::Result<()> {
         let service = &mut self.service;
         let used = service.last_incarnation;
+        // The variables are of today for every token, those of the stock too.
+        if let Some(newest) = tokens.last() {
+            let stock = service.tokens.iter_mut();
+            stock.for_each(|token| token.env.clone_from(&newest.env));
+        }
         let unused = tokens
             .into_iter()
             .filter(|token| token.incarnation > used)
@@ -161,29 +175,54 @@ impl Shim {
         self.tick_service(Instant::now())
     }
 
-    /// A stdio MCP server runs by its spec alone; another spec is another server.
+    /// A service's process that the new spec wouldn't start is replaced once the hub, which knows
+    /// what works on it, says so. A stdio MCP server runs by its spec alone.
     pub(super) fn service_spec_changed(&mut self, generation: u64) -> io::Result<()> {
-        self.service.standby = None;
-        if !self.is_mcp() {
-            let now = Instant::now();
-            let service = &mut self.service;
-            // What starts next is the newest: the spec of an older one may be gone by then. What
-            // kept crashing may have been repaired, so the wait is over.
-            if service.generation.is_some_and(|known| known < generation) {
-                service.generation = Some(generation);
-                service.forget_crashes();
-                service.is_awaited(now);
-            }
-            return self.tick_service(now);
-        }
-        let spec = |number: u64| self.specs.get(&number).map(|prepared| &prepared.spec);
-        let before = self.service.generation;
-        if before.is_some_and(|before| spec(before) == spec(generation)) {
-            self.service.generation = Some(generation);
+        if self.setup.kind == InstanceKind::Exec {
             return Ok(());
         }
+        self.service.standby = None;
+        if self.is_mcp() {
+            return self.server_spec_changed(generation);
+        }
+        let now = Instant::now();
+        let service = &mut self.service;
+        // What starts next is the newest: the spec of an older one may be gone by then. What
+        // kept crashing may have been repaired, so the wait is over.
+        if service.generation.is_some_and(|known| known < generation) {
+            service.generation = Some(generation);
+            service.forget_crashes();
+            service.is_awaited(now);
+        }
+        self.tell_service_state();
+        self.tick_service(now)
+    }
+
+    /// What runs goes on: the hub waits for word of each generation.
+    pub(super) fn service_spec_unusable(&mut self) {
+        if self.setup.kind == InstanceKind::Service {
+            self.tell_service_state();
+        }
+    }
+
+    fn server_spec_changed(&mut self, generation: u64) -> io::Result<()> {
+        let spec = |number: u64| self.specs.get(&number).map(|prepared| &prepared.spec);
+        let before = self.service.generation;
+        // One that an open task pins comes anew with a new shim, and doesn't count.
+        if before.is_some_and(|before| before > generation) {
+            return Ok(());
+        }
+        let running = self.service.running.as_ref().map(|running| &*running.spec);
+        let known = running.or_else(|| before.and_then(spec));
+        let same = known
+            .zip(spec(generation))
+            .is_some_and(|(known, new)| known.starts_the_same(new));
         let grace = Duration::from_millis(spec(generation).map_or(0, |spec| spec.grace_ms));
         self.service.generation = Some(generation);
+        if same {
+            return Ok(());
+        }
+        self.service.forget_crashes();
         self.service.end(grace, Instant::now(), true);
         self.tick_service(Instant::now())
     }
@@ -256,15 +295,16 @@ impl Shim {
                 ready: (!mcp).then_some(standby.ready_writer.as_fd()),
             };
             let process = Process::start(prepared, standby.made, &ends)?;
-            Ok((process, standby.ready_reader))
+            Ok((process, standby.ready_reader, prepared.spec.clone()))
         });
         match started {
-            Ok((process, ready_reader)) => {
+            Ok((process, ready_reader, spec)) => {
                 let pid = process.pid;
                 let probe = port.map(|_| (Instant::now() + PROBE_FIRST, PROBE_FIRST));
                 self.service.running = Some(Running {
                     incarnation,
                     process,
+                    spec: Box::new(spec),
                     ready: false,
                     ready_pipe: (!mcp).then_some(ready_reader),
                     probe,
@@ -346,7 +386,7 @@ impl Shim {
     }
 
     fn tell_service_state(&mut self) {
-        let state = self.service.state();
+        let state = self.service_state();
         self.tell_hubs(&FromShim::Service { state });
     }
 
@@ -394,12 +434,10 @@ impl Shim {
     }
 
     fn probe_service(&mut self, now: Instant) -> io::Result<()> {
-        let port = self
-            .service
-            .generation
-            .and_then(|generation| self.specs.get(&generation))
-            .and_then(|prepared| prepared.spec.service_port);
-        let Some((running, port)) = self.service.running.as_mut().zip(port) else {
+        let Some(running) = self.service.running.as_mut() else {
+            return Ok(());
+        };
+        let Some(port) = running.spec.service_port else {
             return Ok(());
         };
         let Some((_, wait)) = running.probe.filter(|(at, _)| *at <= now) else {

@@ -9,6 +9,7 @@ use contract::shim::Spec;
 use sandbox::process::{Identity, Reaped};
 
 use super::{Keeper, UpError, announcement, say};
+use crate::allocation::Allocation;
 use crate::generation;
 use crate::instance::{Running, gateway_purpose};
 use crate::listener::Listener;
@@ -111,7 +112,8 @@ impl Keeper {
         let Some(running) = self.running.get_mut(&name) else {
             return Ok(());
         };
-        running.planned = planned;
+        let port = service_port(&mut self.allocation, running, &planned)?;
+        running.follow(&self.state, planned, port)?;
         let mut specs: Vec<(u64, Spec)> = pinned
             .iter()
             .filter_map(|(number, plans)| {
@@ -240,6 +242,29 @@ impl Keeper {
             .collect();
         spared.extend(self.hub.process.as_ref().map(|hub| hub.pid));
         end_descendants(&spared);
+    }
+}
+
+/// Where a running instance's next process listens: as before, unless its manifest wants another.
+fn service_port(
+    allocation: &mut Allocation,
+    running: &Running,
+    planned: &Planned,
+) -> Result<Option<u16>, UpError> {
+    let (before, program) = (&running.planned.program, &planned.program);
+    if !program.serves {
+        return Ok(None);
+    }
+    let now = running.place.service_port;
+    let wanted = program.wanted_port;
+    let is_another = wanted.is_some() && wanted != now && wanted != before.wanted_port;
+    match now {
+        Some(port) if !is_another => Ok(Some(port)),
+        _ => Ok(Some(allocation.service_port(
+            &planned.name,
+            wanted,
+            false,
+        )?)),
     }
 }
 

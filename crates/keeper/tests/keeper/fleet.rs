@@ -1,5 +1,6 @@
 //! A keeper under test in a directory of its own, and the hub's side of its shims' sockets.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use contract::Versions;
 use contract::frame::{Decoder, encode};
 use contract::keeper::{Instance, ToHub, ToKeeper};
-use contract::shim::{Exit, Fact, FromShim, Role, Running, ToShim};
+use contract::shim::{Exit, Fact, FromShim, Role, Running, ServiceState, ToShim};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -256,6 +257,10 @@ impl Fleet {
     pub(crate) fn tell(&self, message: &ToKeeper) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         writeln!(stream, "send {}", serde_json::to_string(message).unwrap()).unwrap();
+        // Closed with its greeting unread, the connection would be reset, and the line with it.
+        BufReader::new(stream)
+            .read_line(&mut String::new())
+            .unwrap();
     }
 
     /// Has the hub send something; waits for its `Applied`: problems, summary, generation.
@@ -322,6 +327,8 @@ pub(crate) struct Hub {
     decoder: Decoder,
     hello: FromShim,
     records: Vec<(u64, Fact)>,
+    /// Passed over while a message of another kind was waited for.
+    passed: VecDeque<FromShim>,
 }
 
 impl Hub {
@@ -333,6 +340,7 @@ impl Hub {
             decoder: Decoder::default(),
             hello: FromShim::Listener,
             records: Vec::new(),
+            passed: VecDeque::new(),
         };
         hub.send(&ToShim::Hello {
             versions: Versions::OURS,
@@ -366,15 +374,41 @@ impl Hub {
         }
     }
 
+    fn next_of(&mut self, wanted: impl Fn(&FromShim) -> bool) -> FromShim {
+        if let Some(at) = self.passed.iter().position(&wanted) {
+            return self.passed.remove(at).unwrap();
+        }
+        loop {
+            let message = self.next();
+            if wanted(&message) {
+                return message;
+            }
+            self.passed.push_back(message);
+        }
+    }
+
     /// The next fact of a kind; others before it are passed over.
     pub(crate) fn fact<T>(&mut self, select: impl Fn(&Fact) -> Option<T>) -> T {
         loop {
-            if let FromShim::Record { record, fact, .. } = self.next() {
+            let wanted = |message: &FromShim| matches!(message, FromShim::Record { .. });
+            if let FromShim::Record { record, fact, .. } = self.next_of(wanted) {
                 let selected = select(&fact);
                 self.records.push((record, fact));
                 if let Some(selected) = selected {
                     return selected;
                 }
+            }
+        }
+    }
+
+    /// What is told of the service's process once it is so.
+    pub(crate) fn service(&mut self, is_so: impl Fn(&ServiceState) -> bool) -> ServiceState {
+        loop {
+            let wanted = |message: &FromShim| matches!(message, FromShim::Service { .. });
+            if let FromShim::Service { state: Some(state) } = self.next_of(wanted)
+                && is_so(&state)
+            {
+                return state;
             }
         }
     }

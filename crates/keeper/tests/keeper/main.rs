@@ -11,6 +11,7 @@ mod credential;
 mod fleet;
 mod idle;
 mod reach;
+mod switch;
 mod tidy;
 
 use std::time::{Duration, Instant};

@@ -15,5 +15,6 @@ mod fleet;
 mod house;
 mod mistake;
 mod person;
+mod switch;
 mod time;
 mod traces;
