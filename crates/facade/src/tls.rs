@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use tokio_rustls::TlsAcceptor;
 
 /// Why a listener gets no TLS.
@@ -52,6 +54,13 @@ pub(crate) fn acceptor(
     if !certificate.exists() || !key.exists() {
         make(&dir, &certificate, &key, subjects(local, names))?;
     }
+    // Clients have copied it: it is replaced by who knows them, and never behind their backs.
+    for name in uncovered(&certificate, names) {
+        tracing::warn!(
+            "{} is not for {name}: remove it and key.pem, start again, and give clients the new one",
+            certificate.display()
+        );
+    }
     load(&certificate, &key).map(|config| Some(TlsAcceptor::from(Arc::new(config))))
 }
 
@@ -76,6 +85,24 @@ fn subjects(local: SocketAddr, names: &[String]) -> Vec<String> {
     subjects.extend(named.map(|authority| authority.host().to_owned()));
     subjects.retain(|subject| !subject.is_empty());
     subjects
+}
+
+/// The names that a certificate is not for; none where it can't be read, which is told elsewhere.
+fn uncovered<'n>(certificate: &Path, names: &'n [String]) -> Vec<&'n str> {
+    let first = CertificateDer::from_pem_file(certificate).ok();
+    let parsed = first
+        .as_ref()
+        .and_then(|der| ParsedCertificate::try_from(der).ok());
+    let Some(parsed) = parsed else {
+        return Vec::new();
+    };
+    let is_for = |name: &str| {
+        let authority: Option<http::uri::Authority> = name.parse().ok();
+        let host = authority.as_ref().map_or(name, http::uri::Authority::host);
+        ServerName::try_from(host).is_ok_and(|host| verify_server_name(&parsed, &host).is_ok())
+    };
+    let names = names.iter().map(String::as_str);
+    names.filter(|name| !is_for(name)).collect()
 }
 
 fn make(dir: &Path, certificate: &Path, key: &Path, subjects: Vec<String>) -> Result<(), TlsError> {
@@ -184,6 +211,15 @@ mod tests {
             error.to_string().contains("key.pem") || error.to_string().contains("certificate.pem"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn names_that_a_certificate_of_before_is_not_for_are_found() {
+        let state = tempfile::tempdir().unwrap();
+        let names = ["agents.example:8443", "10.1.2.3", "other.example"].map(str::to_owned);
+        acceptor(state.path(), "0.0.0.0:1".parse().unwrap(), &names[..2]).unwrap();
+        let certificate = state.path().join("system/tls/certificate.pem");
+        assert_eq!(uncovered(&certificate, &names), ["other.example"]);
     }
 
     #[test]

@@ -20,9 +20,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[command(
     after_help = "Example:\n  mainstay up .    # starts it, and starts it again when it dies"
 )]
-pub struct HubArgs {}
+pub struct HubArgs {
+    /// What `up` was given
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+}
 
-pub fn hub(_args: &HubArgs) -> Outcome {
+pub fn hub(args: &HubArgs) -> Outcome {
     let kernel =
         |error| Failure::new(Exit::Failed, "the kernel refuses what the hub needs").because(error);
     sandbox::process::hide_memory().map_err(kernel)?;
@@ -51,7 +55,11 @@ pub fn hub(_args: &HubArgs) -> Outcome {
         state_dir: hello.state_dir,
         workspace: hello.workspace,
     };
-    let ended = runtime.block_on(serve(options));
+    let door = facade::Options {
+        names: args.names.clone(),
+        ..facade::Options::default()
+    };
+    let ended = runtime.block_on(serve(options, door));
     runtime.shutdown_background();
     ended.map(|()| Exit::Done).map_err(|error| {
         Failure::new(Exit::Failed, "the hub ended")
@@ -60,7 +68,7 @@ pub fn hub(_args: &HubArgs) -> Outcome {
     })
 }
 
-async fn serve(options: hub::Options) -> Result<(), HubError> {
+async fn serve(options: hub::Options, door: facade::Options) -> Result<(), HubError> {
     let workspace_dir = options
         .state_dir
         .join("workspaces")
@@ -70,7 +78,7 @@ async fn serve(options: hub::Options) -> Result<(), HubError> {
     let doors = async {
         let (gateway, ()) = tokio::join!(
             gateway::serve(hub.clone()),
-            facade::serve(hub.clone(), facade::Options::default())
+            facade::serve(hub.clone(), door)
         );
         if let Err(error) = gateway {
             // Agents without their door can do nothing; the keeper starts the next hub.

@@ -26,6 +26,9 @@ pub struct UpArgs {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7080")]
     listen: SocketAddr,
+    /// A name, with or without a port, that clients call this machine by; may be given again
+    #[arg(long = "name", value_name = "NAME", value_parser = host_name)]
+    names: Vec<String>,
     /// Where /metrics is read without a token, on a port of its own
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -49,7 +52,7 @@ pub fn up(place: &PlaceArgs, args: UpArgs) -> Outcome {
         metrics: args.metrics,
         hub: HubCommand {
             program: program.clone(),
-            arguments: vec!["hub".to_owned()],
+            arguments: hub_arguments(args.names),
             // Credentials by {env: NAME} are among it; agents get none of it.
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
@@ -68,6 +71,29 @@ pub fn up(place: &PlaceArgs, args: UpArgs) -> Outcome {
             Err(Failure::new(Exit::Manifest, problems.to_string()))
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+fn hub_arguments(names: Vec<String>) -> Vec<String> {
+    let names = names
+        .into_iter()
+        .flat_map(|name| ["--name".to_owned(), name]);
+    ["hub".to_owned()].into_iter().chain(names).collect()
+}
+
+/// `agents.example`, `agents.example:8443` or an address that leads here.
+fn host_name(text: &str) -> Result<String, String> {
+    let (host, port) = text.split_once(':').unwrap_or((text, "443"));
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.is_empty()
+            && !label.starts_with('-')
+    };
+    if host.split('.').all(is_label) && port.parse::<u16>().is_ok() {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("it is no host name, as in agents.example or agents.example:8443".to_owned())
     }
 }
 
@@ -170,6 +196,16 @@ pub fn owner_token(state: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_one_that_a_request_can_carry() {
+        for name in ["box", "agents.example", "Agents.example:8443", "192.0.2.7"] {
+            assert_eq!(host_name(name), Ok(name.to_ascii_lowercase()));
+        }
+        for none in ["", "a b", "a..b", "-a", "a:b", "https://a", "a/b", "*.a"] {
+            assert!(host_name(none).is_err(), "{none}");
+        }
+    }
 
     #[test]
     fn the_link_speaks_tls_where_others_could_listen() {

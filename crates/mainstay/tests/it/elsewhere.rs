@@ -153,6 +153,29 @@ fn metrics_have_a_port_of_their_own_that_asks_for_no_token_and_shows_nothing_els
 }
 
 #[test]
+fn a_hub_answers_to_the_names_it_is_given_and_to_no_other() {
+    let mut house = House::new();
+    house.write("fleet/t.yaml", TRANSCRIPT);
+    let fleet = house.write("fleet/fleet.yaml", FLEET);
+    let names = ["--name", "agents.example", "--name", "box:9000"];
+    house.up_with(&names, &[&fleet]);
+    let address = house.link.split("/?").next().unwrap();
+    let address = address.trim_start_matches("http://");
+    for (host, expect) in [
+        ("agents.example", " 200 "),
+        ("Agents.example:7080", " 200 "),
+        ("box:9000", " 200 "),
+        ("box:9001", " 421 "),
+        ("evil.example", " 421 "),
+    ] {
+        let (status, _) = fetch(address, "/healthz", host);
+        assert!(status.contains(expect), "{host}: {status}");
+    }
+    let wrong = house.run(&["up", "--name", "https://a"]).expect(2);
+    assert!(wrong.err.contains("host name"), "{wrong:?}");
+}
+
+#[test]
 fn the_log_of_a_newer_format_is_not_judged() {
     let mut house = started();
     house.stop();
