@@ -238,7 +238,7 @@ pub enum Mask {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BudgetSpec {
-    /// By one task; refused at the next call.
+    /// By one task: the next call is refused, and the task ended when its time is up.
     pub task: TaskBudgetSpec,
 }
 

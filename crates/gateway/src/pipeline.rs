@@ -71,7 +71,7 @@ async fn pass(
     let (passed, run) = match begun {
         Ok(StepTurn::Answer(answer)) => (Ok(Passed::Answer(answer)), None),
         Ok(StepTurn::Local { step, result }) => (Ok(Passed::Local { step, result }), None),
-        Ok(StepTurn::Run(run, answer)) => (Ok(Passed::Answer(answer)), Some(run)),
+        Ok(StepTurn::Run(run, answer)) => (Ok(Passed::Answer(answer)), Some(*run)),
         Err(refusal) => (Err(refusal), None),
     };
     // An agent that is gone hears nothing; its answer is journaled all the same.

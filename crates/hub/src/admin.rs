@@ -106,7 +106,7 @@ impl Hub {
     /// Log entries from a sequence on.
     pub async fn log_entries(&self, from: u64, limit: usize) -> Result<Page<EntryView>, HubError> {
         let limit = if limit == 0 { 50 } else { limit.min(1000) };
-        self.read(move |reader| {
+        self.read_entries(move |reader| {
             let entries = reader.entries(from, limit + 1)?;
             let next = (entries.len() > limit)
                 .then(|| entries.get(limit).map(|entry| entry.seq.to_string()))

@@ -12,7 +12,7 @@ use mainstay_core::step::StepState;
 use mainstay_core::task::TaskRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{Log, OpenError, Options, Reader, SigningKey};
+use store::{Log, OpenError, Options, Reader, SigningKey, StoreError};
 
 use crate::ground::Ground;
 use crate::keys::Keys;
@@ -106,9 +106,8 @@ pub(crate) fn state(
         let Some((record, seq)) = projection::load(log.read(), &row.id).map_err(failed)? else {
             continue;
         };
-        let Some(open) = open_task(log.read(), record, seq, clocks) else {
-            continue;
-        };
+        let open = open_task(log.read(), record, seq, clocks).map_err(failed)?;
+        let Some(open) = open else { continue };
         tasks.insert(row.id, open);
     }
     let mut fleets = HashMap::new();
@@ -170,15 +169,13 @@ pub(crate) fn open_task(
     record: TaskRecord,
     updated_seq: u64,
     clocks: Clocks,
-) -> Option<Open> {
+) -> Result<Option<Open>, StoreError> {
     let task = &record.task;
-    let key = reader
-        .payload(task.input_seq, "key")
-        .ok()
-        .flatten()?
-        .try_into()
-        .ok()?;
-    let input = crate::input::payload_json(reader, task.input_seq, "input").ok()?;
+    let key = reader.payload(task.input_seq, "key")?;
+    let Some(key) = key.and_then(|key| key.try_into().ok()) else {
+        return Ok(None);
+    };
+    let input = crate::input::payload_json(reader, task.input_seq, "input")?;
     let due_ms = task.deadline_ms.map(|deadline| clocks.boot_time(deadline));
     let born_ms = clocks.boot_time(task.created_ms);
     let blobs = record
@@ -187,7 +184,7 @@ pub(crate) fn open_task(
         .flat_map(|step| macs(reader, step.intent_seq))
         .collect::<HashSet<_>>();
     let inherited = record.task.lease.as_ref().map(|lease| lease.attempt);
-    Some(Open {
+    Ok(Some(Open {
         input_text: input_text(&input),
         record,
         updated_seq,
@@ -199,7 +196,7 @@ pub(crate) fn open_task(
         born_ms,
         due_ms,
         rests_until: None,
-    })
+    }))
 }
 
 fn macs(reader: &Reader, intent_seq: u64) -> Vec<[u8; 32]> {

@@ -1,6 +1,6 @@
 //! Where a task comes from, for whoever follows the log and meets it in the middle.
 //!
-//! Read from committed rows, never from the writer: telemetry must not stand in its queue.
+//! Read from committed rows: the writer is asked for no more than to write those that lag.
 
 use mainstay_core::task::TaskRecord;
 

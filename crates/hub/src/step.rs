@@ -66,7 +66,7 @@ pub enum StepTurn {
     /// Recorded or in flight: stream it to the agent.
     Answer(AnswerStream),
     /// Perform the call in a task of [`Hub::spawn`], which outlives the agent's connection.
-    Run(StepRun, AnswerStream),
+    Run(Box<StepRun>, AnswerStream),
     /// `StepKind::Local` only: run it in the agent, or take the recorded result.
     Local {
         step: String,
@@ -154,7 +154,7 @@ impl Hub {
                 Decision::Stream(stream) => return Ok(StepTurn::Answer(stream)),
                 Decision::Run(mut run, stream) => {
                     run.handed = true;
-                    return Ok(StepTurn::Run(*run, stream));
+                    return Ok(StepTurn::Run(run, stream));
                 }
                 Decision::Recorded(recorded) => {
                     return Ok(StepTurn::Answer(self.recorded(recorded).await?));

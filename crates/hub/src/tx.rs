@@ -16,6 +16,7 @@ use crate::projection::{self, EVENT_VERSION};
 use crate::shared::{self, Shared};
 use crate::state::{Clocks, Open, State};
 use crate::stream::{FrameKind, Published};
+use crate::{Code, HubError};
 
 /// Marks in one entry: an entry's data is bounded.
 const MARKS_AT_ONCE: usize = 4096;
@@ -119,25 +120,23 @@ impl<'a> Tx<'a> {
     }
 
     /// The session's agent, if the session exists.
-    pub(crate) fn session_agent(&self, session: &str) -> Option<String> {
+    pub(crate) fn session_agent(&self, session: &str) -> Result<Option<String>, HubError> {
         if let Some(session) = self.state.unwritten.session(session) {
-            return Some(session.agent.clone());
+            return Ok(Some(session.agent.clone()));
         }
-        self.state
-            .log
-            .read()
-            .session(session)
-            .ok()
-            .flatten()
-            .and_then(|row| row.agent)
+        let row = self.state.log.read().session(session).map_err(unread)?;
+        Ok(row.and_then(|row| row.agent))
     }
 
     /// The task that an idempotency key made.
-    pub(crate) fn idempotent(&self, key: mainstay_core::step::Digest) -> Option<String> {
+    pub(crate) fn idempotent(
+        &self,
+        key: mainstay_core::step::Digest,
+    ) -> Result<Option<String>, HubError> {
         let key = key.to_hex();
         match self.state.unwritten.task_of_key(&key) {
-            Some(task) => Some(task.to_owned()),
-            None => self.state.log.read().idempotent_task(&key).ok().flatten(),
+            Some(task) => Ok(Some(task.to_owned())),
+            None => self.state.log.read().idempotent_task(&key).map_err(unread),
         }
     }
 
@@ -289,7 +288,8 @@ impl<'a> Tx<'a> {
         let Ok(Some((record, updated_seq))) = projection::load(reader, id) else {
             return false;
         };
-        let Some(open) = crate::boot::open_task(reader, record, updated_seq, self.clocks()) else {
+        let open = crate::boot::open_task(reader, record, updated_seq, self.clocks());
+        let Ok(Some(open)) = open else {
             return false;
         };
         self.state.tasks.insert(id.to_owned(), open);
@@ -522,4 +522,10 @@ impl After {
             crate::action::send(shared, action);
         }
     }
+}
+
+/// A read that fails is not taken for "not there".
+fn unread(error: store::StoreError) -> HubError {
+    let message = format!("failed to read the log: {error}");
+    HubError::new(Code::Internal, message)
 }

@@ -181,7 +181,7 @@ pub fn entry_line(entry: &Value) -> String {
 
 /// The logs of a state: of each workspace, and the system's.
 fn logs(place: &PlaceArgs) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let state = place.state()?;
+    let state = place.local_state("the logs")?;
     refuse_newer(&state)?;
     let mut found = Vec::new();
     let workspaces = std::fs::read_dir(state.join("workspaces"))

@@ -354,3 +354,17 @@ fn a_call_parked_behind_its_agents_task_is_looked_for_again_under_its_own_step()
     };
     assert_eq!(found(&played.record.steps, &ask), Match::Parked(n));
 }
+
+#[test]
+fn only_a_model_call_that_fails_is_its_providers_failure() {
+    let mut played = Played::new();
+    played.attempt(1);
+    let tool = played.intend('T', Effect::Pure);
+    played.fail(tool);
+    assert_eq!(played.record.task.cut_off, None);
+    assert_eq!(played.record.task.provider_failed, None);
+    let model = played.intend('m', Effect::Pure);
+    played.fail(model);
+    assert_eq!(played.record.task.cut_off, Some(1));
+    assert_eq!(played.record.task.provider_failed, Some(1));
+}

@@ -2,7 +2,7 @@
 
 use super::{ResumeAs, TaskRecord};
 use crate::event::Event;
-use crate::step::{AnswerRef, Step, StepState};
+use crate::step::{AnswerRef, Step, StepKind, StepState};
 use crate::usage::{Cost, Usage};
 
 /// Applies an event of a step.
@@ -37,11 +37,12 @@ pub(super) fn apply_step(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &
             record.task.usage.add(usage);
             record.task.cost.add(cost);
             let frontier = record.steps.last().map_or(0, |step| step.n);
-            if *broken || *status >= 500 || *status == 429 {
+            let model = record.step(*n).filter(|step| step.kind == StepKind::Model);
+            let model_in = model.map(|step| step.sent_in);
+            if model_in.is_some() && (*broken || *status >= 500 || *status == 429) {
                 // The provider's failure, not the agent's: its exit after this is no crash.
-                let sent_in = record.step(*n).map(|step| step.sent_in);
-                record.task.cut_off = sent_in;
-                record.task.provider_failed = sent_in;
+                record.task.cut_off = model_in;
+                record.task.provider_failed = model_in;
             }
             if let Some(step) = step_mut(record, *n) {
                 step.state = StepState::Failed;

@@ -1,5 +1,6 @@
 //! How an attempt at a model call ends: with an answer, or with a failure in words that decide
-//! what comes next. Whether to retry and whether to fail over is read off here and nowhere else.
+//! what comes next. Which failures are tried again, and which by the next model, is read off here;
+//! `retry` adds only how often and how soon.
 
 use std::fmt;
 use std::time::Duration;

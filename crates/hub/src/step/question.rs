@@ -9,7 +9,7 @@ use crate::tx::Tx;
 pub(super) fn park_unknown(tx: &mut Tx<'_>, task: &str, step: &Step) {
     let n = step.n;
     let message = format!(
-        "step {n} called {} and its outcome is unknown. Look whether it was done, then: mainstay task resume {task} --step {n} --as done[=RESULT]|repeat|fail",
+        "step {n} called {} and its outcome is unknown. Look whether it was done, then: mainstay task resume {task} --step {n} --as done[=JSON]|repeat|fail",
         step.name
     );
     tx.park(task, Reason::Question, Some(n), message);
@@ -23,7 +23,7 @@ pub(super) fn question_text(tx: &Tx<'_>, caller: &Caller, n: u32) -> String {
         .and_then(|open| open.record.step(n))
         .map(|step| step.name.clone());
     format!(
-        "step {n} calls {} but may be a second of a call that is done. Compare them, then: mainstay task resume {} --step {n} --as done[=RESULT]|repeat|fail",
+        "step {n} calls {} but may be a second of a call that is done. Compare them, then: mainstay task resume {} --step {n} --as done[=JSON]|repeat|fail",
         name.unwrap_or_default(),
         caller.task
     )

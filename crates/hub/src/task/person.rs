@@ -65,7 +65,7 @@ fn retried(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
         return Err(HubError::new(
             Code::Conflict,
             format!(
-                "task {id} waits for a word on step {step}: mainstay task resume {id} --step {step} --as done[=RESULT]|repeat|fail"
+                "task {id} waits for a word on step {step}: mainstay task resume {id} --step {step} --as done[=JSON]|repeat|fail"
             ),
         ));
     }

@@ -1,5 +1,5 @@
-//! Reading tasks. What is open is read from the writer's memory, everything else past the writer
-//! from the store.
+//! Reading tasks. What is open is read from the writer's memory, everything else from the store,
+//! whose rows the writer brings up to date first.
 
 use mainstay_core::task::TaskRecord;
 
@@ -13,7 +13,9 @@ impl Hub {
     /// One task.
     pub async fn task_get(&self, id: &str) -> Result<TaskView, HubError> {
         let (record, waits) = self.found(id).await?;
-        let mut view = self.read(move |reader| view_of(reader, &record)).await?;
+        let mut view = self
+            .read_entries(move |reader| view_of(reader, &record))
+            .await?;
         view.show_waits(waits);
         Ok(view)
     }

@@ -108,7 +108,7 @@ fn submitted(
         .as_deref()
         .map(|key| tx.shared.keys.idempotency(key));
     if let Some(key) = idempotency
-        && let Some(known) = tx.idempotent(key)
+        && let Some(known) = tx.idempotent(key)?
     {
         return same_request(tx, &known, &fingerprint);
     }
@@ -137,7 +137,7 @@ fn submitted(
         .session
         .clone()
         .unwrap_or_else(|| tx.shared.ground.new_id());
-    if let Some(owner) = tx.session_agent(&session)
+    if let Some(owner) = tx.session_agent(&session)?
         && owner != submit.agent
     {
         return Err(HubError::new(

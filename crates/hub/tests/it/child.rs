@@ -41,7 +41,7 @@ async fn called(home: &mut Home) -> Called {
     Called {
         parent,
         caller,
-        run,
+        run: *run,
         stream,
         child,
     }
@@ -134,7 +134,7 @@ async fn a_task_waits_with_the_agent_it_called_and_goes_on_when_that_has_ended()
         (found.id, found.output),
         (child.id.clone(), json!("written"))
     );
-    finish(run, "written").await;
+    finish(*run, "written").await;
     home.ended(&parent, 2, exited(0, "ok"), false).await;
     let view = home.hub.task_wait(&parent, WAIT).await.unwrap();
     assert_eq!(

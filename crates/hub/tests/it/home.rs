@@ -149,7 +149,7 @@ impl Home {
     pub(crate) async fn call(&self, caller: &Caller, ask: StepAsk, answer: &str) -> (String, bool) {
         match self.hub.step_begin(caller, ask).await.unwrap() {
             StepTurn::Run(run, stream) => {
-                finish(run, answer).await;
+                finish(*run, answer).await;
                 read(stream).await
             }
             StepTurn::Answer(stream) => read(stream).await,

@@ -48,7 +48,7 @@ async fn an_agents_death_repeats_no_call() {
     let StepTurn::Answer(joined) = home.hub.step_begin(&second, model("two")).await.unwrap() else {
         panic!("the call in flight is joined")
     };
-    finish(run, "answer two").await;
+    finish(*run, "answer two").await;
     assert_eq!(read(joined).await, ("answer two".into(), true));
     home.ended(&task, 2, exited(0, "done"), false).await;
     let view = home.hub.task_wait(&task, WAIT).await.unwrap();

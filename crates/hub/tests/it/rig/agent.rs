@@ -206,7 +206,7 @@ impl Process<'_> {
                 StepTurn::Run(run, stream) => {
                     let label = format!("{verb} {name}");
                     let proposals = self.proposals.clone();
-                    world.call(perform(Arc::clone(world), label, proposals, run));
+                    world.call(perform(Arc::clone(world), label, proposals, *run));
                     read(stream).await
                 }
                 StepTurn::Local {
