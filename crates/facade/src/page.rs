@@ -259,6 +259,7 @@ mod tests {
             state: "ready",
             isolation: "partial: landlock".into(),
             restarts: 7,
+            last_error: None,
             task: None,
             gateway_port: 4000,
             shim_pid: 41,

@@ -346,6 +346,11 @@ fn instance(state: &State, known: &InstanceState) -> InstanceView {
         state: instance_state(state, known),
         isolation: known.instance.isolation.clone(),
         restarts: known.restarts,
+        last_error: known
+            .last_exit
+            .as_ref()
+            .filter(|exit| !exit.asked && exit.code != Some(0))
+            .map(crate::ending::why_it_ended),
         task: state
             .leases
             .get(&known.instance.name)

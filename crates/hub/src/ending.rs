@@ -335,6 +335,13 @@ fn answer_of(stdout: &str) -> Result<Answer, String> {
     })
 }
 
+/// In the program's own last words, where it had some.
+pub(crate) fn why_it_ended(exit: &ShimExit) -> String {
+    let said = exit.spawn_error.clone();
+    said.or_else(|| last_lines(&exit.stderr_tail))
+        .unwrap_or_else(|| how_it_ended(exit))
+}
+
 /// For an end that left nothing on standard error.
 fn how_it_ended(exit: &ShimExit) -> String {
     let how = match (exit.code, exit.signal) {

@@ -147,6 +147,8 @@ pub struct InstanceView {
     pub state: &'static str,
     pub isolation: String,
     pub restarts: u64,
+    /// How its process ended last, unless it was asked to.
+    pub last_error: Option<String>,
     pub task: Option<String>,
     pub gateway_port: u16,
     pub shim_pid: u32,

@@ -86,6 +86,7 @@ impl Kind {
                     ("TASK", "/task"),
                     ("GATEWAY", "/gatewayPort"),
                     ("SHIM", "/shimPid"),
+                    ("LAST ERROR", "/lastError"),
                 ],
             ),
             Self::Object(api::Kind::Provider) => (

@@ -4,6 +4,8 @@
 //! again after a broken connection is the same task; then it asks for the task until it is settled.
 //! While a hub restarts it waits, within bounds. Ctrl-C lets go of the task and leaves it running.
 
+mod waiting;
+
 use std::io::{IsTerminal, Read};
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,7 @@ pub async fn run(place: &PlaceArgs, args: RunArgs) -> Outcome {
         settled = settle(&client, &submission, task) => settled,
         // Shows what happens meanwhile; it ends with the wait.
         _never = progress(&client, &id, show_progress) => return Ok(Exit::Failed),
+        () = waiting::tell(&client, &id, &args.agent) => return Ok(Exit::Failed),
         _signal = tokio::signal::ctrl_c() => {
             eprintln!("\nlet go of task {id}; it goes on: mainstay task show {id}");
             let_go(&client, begun, args.output).await?;

@@ -60,3 +60,32 @@ fn a_task_that_never_calls_ends_when_its_time_is_up() {
     house.run(&["log", "verify"]).expect(0);
     house.run(&["log", "rebuild", "--check"]).expect(0);
 }
+
+const BROKEN: &str = r#"apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: broken}
+spec:
+  runtime: {service: {protocol: http, command: [sh, -c, 'echo no key >&2; exit 1']}}
+"#;
+
+#[test]
+fn a_run_that_waits_for_a_service_says_why() {
+    let mut house = House::new();
+    let fleet = house.write("fleet.yaml", BROKEN);
+    house.up(&[&fleet]);
+    let errors = house.path("run.err");
+    let mut child = house
+        .command(&["run", "broken", "x"])
+        .stderr(std::fs::File::create(&errors).unwrap())
+        .spawn()
+        .unwrap();
+    wait_for("the reason", || {
+        let said = std::fs::read_to_string(&errors).unwrap();
+        let told = said.contains("waits: broken-0 is starting") && said.contains("no key");
+        told.then_some(())
+    });
+    let tasks = house.run(&["task", "list", "-o", "json"]).expect(0).json();
+    let id = tasks["items"][0]["id"].as_str().unwrap();
+    house.run(&["task", "cancel", id]).expect(0);
+    child.wait().unwrap();
+}
