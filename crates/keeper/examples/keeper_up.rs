@@ -116,6 +116,9 @@ fn hub() -> std::io::Result<()> {
                     }
                 }
                 ToHub::GenerationProposed { number, hash } => {
+                    while system.join("hold").exists() {
+                        std::thread::sleep(std::time::Duration::from_millis(5));
+                    }
                     let current = serde_json::to_vec(&GenerationRef { number, hash })?;
                     std::fs::write(system.join("current.json"), current)?;
                     send(&sender, &ToKeeper::GenerationCommitted { number })?;

@@ -73,6 +73,7 @@ pub(crate) fn store(state: &State, source: &Path) -> Result<String, ArtifactErro
 pub(crate) fn signature(source: &Path, state_root: &Path) -> String {
     let mut hasher = Sha256::new();
     if let Ok((base, entries)) = list(source, state_root) {
+        hasher.update(b"is there");
         for path in entries.keys() {
             if let Ok(found) = std::fs::symlink_metadata(base.join(path)) {
                 use std::os::unix::fs::MetadataExt;

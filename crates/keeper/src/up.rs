@@ -25,7 +25,7 @@ use sandbox::process::Reaped;
 use sandbox::signals::SignalFd;
 
 use crate::allocation::Allocation;
-use crate::generation::{self, Generation};
+use crate::generation::Generation;
 use crate::hub::{self, AfterDeath, Hub};
 use crate::instance::{self, Adopted, Running};
 use crate::listener::Listener;
@@ -34,7 +34,7 @@ use crate::reactor::{Event, Reactor};
 use crate::state::State;
 use crate::users::Users;
 use doors::{announcement, door};
-use watch::{WATCH_EVERY, warn};
+use watch::{Seen, WATCH_EVERY, warn};
 
 pub use options::{Ended, Options, Ready, UpError};
 
@@ -75,7 +75,7 @@ struct Keeper {
     reconcile_at: Option<Instant>,
     /// Proposing failed (a full disk); it is tried again then.
     pursue_at: Option<Instant>,
-    watched: String,
+    seen: Seen,
     /// Files that the given manifests name as credentials.
     credential_files: Vec<String>,
     /// The last look at the manifests found a problem.
@@ -114,10 +114,10 @@ impl Keeper {
             say(&format!("warning: {warning}"));
         }
         let key = state.key()?;
-        let mut desired = Self::resolve_desired(&options, &state).map_err(UpError::Manifests)?;
-        if let Some(set) = &mut desired {
+        let (desired, seen) = Self::read_desired(&options, &state);
+        let desired = desired.map_err(UpError::Manifests)?;
+        if let Some(set) = &desired {
             warn(set, &options.manifests);
-            generation::store_sources(&state, set).map_err(UpError::Manifests)?;
         }
         let wanted = desired.as_ref().map(|set| set.fleet.workspace.as_str());
         let workspace = state.choose_workspace(wanted)?;
@@ -136,7 +136,7 @@ impl Keeper {
             adopted: instance::adopt_all(&state),
             allocation: Allocation::open(&state)?,
             hub: Hub::new(options.hub.clone()),
-            watched: String::new(),
+            seen: Seen::default(),
             credential_files: Vec::new(),
             save_is_broken: false,
             options,
@@ -165,7 +165,7 @@ impl Keeper {
             stopping: None,
         };
         keeper.look_for_credentials();
-        keeper.watched = keeper.signature();
+        keeper.has_seen(seen);
         Ok(keeper)
     }
 

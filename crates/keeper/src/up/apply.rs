@@ -10,6 +10,7 @@ use api::{Document, Kind};
 use contract::keeper::ToHub;
 use serde::{Deserialize, Serialize};
 
+use super::watch::Seen;
 use super::{Keeper, UpError};
 use crate::generation;
 use crate::manifest::{self, Key, Set};
@@ -137,6 +138,7 @@ impl Keeper {
         as_written: Vec<Document>,
         dry_run: bool,
     ) -> Result<Outcome, UpError> {
+        let mut seen = Seen::look_at_manifests(&self.options, &self.state);
         let own = match manifest::collect(&self.options.manifests, &self.state.root) {
             Ok(own) => own,
             Err(problems) => {
@@ -163,6 +165,7 @@ impl Keeper {
         let resolved = manifest::resolve(documents.collect(), &self.options.knowledge);
         let stored = resolved.and_then(|mut set| {
             if !dry_run {
+                seen.look_at_sources(&set, &self.state);
                 generation::store_sources(&self.state, &mut set)?;
             }
             Ok(set)
@@ -182,7 +185,7 @@ impl Keeper {
             });
         }
         self.store(&texts, &removed)?;
-        self.take_set(set);
+        self.take_set(set, seen);
         Ok(Outcome {
             generation: self.proposed.last().map(|proposed| proposed.number),
             summary,
@@ -225,9 +228,9 @@ impl Keeper {
         Ok(())
     }
 
-    fn take_set(&mut self, set: Set) {
+    fn take_set(&mut self, set: Set, seen: Seen) {
         self.desired = Some(set);
-        self.watched = self.signature();
+        self.has_seen(seen);
         self.pursue_if_possible();
     }
 

@@ -58,21 +58,32 @@ impl Keeper {
             .iter()
             .position(|other| other.number == number)
         else {
-            tracing::warn!(number, "hub committed a generation that was not proposed");
+            // What was proposed was taken back meanwhile, and is current all the same: back from it.
+            tracing::debug!(
+                number,
+                "the hub committed a generation that isn't wanted any more"
+            );
+            self.is_current(number, generation::load(&self.state, number));
+            self.pursue_if_possible();
             return Ok(());
         };
         let committed = self.proposed.remove(index);
         self.proposed.retain(|other| other.number > number);
-        if let Some(process) = &mut self.hub.process {
-            process.current = Some(Some(GenerationRef {
-                number,
-                hash: committed.hash.clone(),
-            }));
-        }
+        self.is_current(number, Some(committed.clone()));
         self.active = Some(committed);
         self.reconcile()?;
         self.announce_ready();
         Ok(())
+    }
+
+    fn is_current(&mut self, number: u64, committed: Option<Generation>) {
+        let hash = committed.map(|committed| committed.hash);
+        if let Some(process) = &mut self.hub.process {
+            process.current = Some(Some(GenerationRef {
+                number,
+                hash: hash.unwrap_or_default(),
+            }));
+        }
     }
 
     /// Pursues the desired set with a hub that is past its hello; else its hello does.

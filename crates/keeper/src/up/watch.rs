@@ -26,30 +26,58 @@ impl Keeper {
         manifest::resolve(documents, &options.knowledge).map(Some)
     }
 
-    pub(super) fn signature(&self) -> String {
-        let sources = self.desired.iter().flat_map(sources);
-        let sources: Vec<PathBuf> = sources
-            .chain(self.credential_files.iter().map(PathBuf::from))
-            .collect();
-        manifest::signature(&self.options.manifests, &sources, &self.state.root)
+    /// The same with its sources copied, and what it was read from. Each thing was looked at before
+    /// it was read: a save in between is seen by the next look.
+    pub(super) fn read_desired(
+        options: &Options,
+        state: &State,
+    ) -> (Result<Option<Set>, Problems>, Seen) {
+        let mut seen = Seen::look_at_manifests(options, state);
+        let read = Self::resolve_desired(options, state).and_then(|mut desired| {
+            if let Some(set) = &mut desired {
+                seen.look_at_sources(set, state);
+                generation::store_sources(state, set)?;
+            }
+            Ok(desired)
+        });
+        (read, seen)
+    }
+
+    /// Keeps what the desired set was read from; credential files are read after this.
+    pub(super) fn has_seen(&mut self, seen: Seen) {
+        self.seen = seen;
+        self.seen.credentials = self.credentials_now();
+    }
+
+    fn credentials_now(&self) -> String {
+        let files: Vec<PathBuf> = self.credential_files.iter().map(PathBuf::from).collect();
+        manifest::signature(&[], &files, &self.state.root)
+    }
+
+    fn has_changed(&self) -> bool {
+        let Seen {
+            manifests,
+            source_paths,
+            sources,
+            credentials,
+        } = &self.seen;
+        let root = &self.state.root;
+        *manifests != manifest::signature(&self.options.manifests, &[], root)
+            || *sources != manifest::signature(&[], source_paths, root)
+            || *credentials != self.credentials_now()
     }
 
     /// Follows saved files; a broken save keeps what runs.
     pub(super) fn watch(&mut self) {
         let before = Instant::now();
-        let signature = self.signature();
+        let has_changed = self.has_changed();
         let cost = before.elapsed();
         self.watch_at = Instant::now() + WATCH_EVERY.max(cost * 50);
-        if signature == self.watched {
+        if !has_changed {
             return;
         }
-        let resolved = Self::resolve_desired(&self.options, &self.state).and_then(|mut desired| {
-            if let Some(set) = &mut desired {
-                generation::store_sources(&self.state, set)?;
-            }
-            Ok(desired)
-        });
-        match resolved {
+        let (read, seen) = Self::read_desired(&self.options, &self.state);
+        match read {
             Ok(desired) => {
                 if let Some(set) = &desired {
                     warn(set, &self.options.manifests);
@@ -59,15 +87,39 @@ impl Keeper {
                 }
                 self.desired = desired;
                 self.look_for_credentials();
-                self.watched = self.signature();
+                self.has_seen(seen);
                 self.pursue_if_possible();
             }
             Err(problems) => {
-                self.watched = signature;
+                self.has_seen(seen);
                 self.save_is_broken = true;
                 say(&format!("{problems}\nmainstay: what runs keeps running"));
             }
         }
+    }
+}
+
+/// What the manifests, the sources and the credential files looked like before they were read.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    manifests: String,
+    /// Those of the newest set that could be resolved, although they may not be there.
+    source_paths: Vec<PathBuf>,
+    sources: String,
+    credentials: String,
+}
+
+impl Seen {
+    pub(super) fn look_at_manifests(options: &Options, state: &State) -> Self {
+        Self {
+            manifests: manifest::signature(&options.manifests, &[], &state.root),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn look_at_sources(&mut self, set: &Set, state: &State) {
+        self.source_paths = sources(set);
+        self.sources = manifest::signature(&[], &self.source_paths, &state.root);
     }
 }
 

@@ -11,6 +11,7 @@ mod credential;
 mod fleet;
 mod idle;
 mod reach;
+mod save;
 mod switch;
 mod tidy;
 
