@@ -1,5 +1,6 @@
 //! How a model call's end is written down: tokens, money, and what later requests will show of it.
 
+use api::fleet::Credential;
 use bytes::Bytes;
 use hub::step::{Failure, Settled};
 use llm::{Mark, ToolCall};
@@ -65,8 +66,42 @@ pub(super) fn failure(call: &ModelCall, failed: &Failed, has_left: bool) -> Fail
             _ => Cost::default(),
         },
         retry_after: failed.retry_after,
-        credential: failed.is_credential().then(|| failed.message.clone()),
+        credential: failed
+            .is_credential()
+            .then(|| replace_credential(call, &failed.message)),
     }
+}
+
+/// What a person reads of a credential that is refused or missing: whose, where it comes from, and
+/// how it is replaced. Only where the last model's is refused, too, is it a matter of credentials.
+fn replace_credential(call: &ModelCall, said: &str) -> String {
+    let Some(candidate) = call.candidates.last() else {
+        return said.to_owned();
+    };
+    let provider = &candidate.provider;
+    let (source, mend) = match &provider.credential {
+        Some(Credential::SecretRef(secret)) => {
+            let name = format!("{}/{}", secret.name, secret.key);
+            let mend = format!("`mainstay secret set {name}`");
+            (format!("secret {name}"), mend)
+        }
+        Some(Credential::Env { name }) => (
+            format!("{name} of `mainstay up`'s environment"),
+            format!("set {name} and start `mainstay up` again"),
+        ),
+        Some(Credential::File { path }) => (
+            format!("file {path}"),
+            "put another one into the file".to_owned(),
+        ),
+        None => (
+            "no `spec.credential`".to_owned(),
+            "write one into the provider's manifest".to_owned(),
+        ),
+    };
+    format!(
+        "provider {} takes no call with its credential ({source}): {said}; replace it: {mend}, then `mainstay task retry`",
+        provider.name
+    )
 }
 
 fn cost(candidate: &Candidate, usage: llm::Usage) -> Cost {

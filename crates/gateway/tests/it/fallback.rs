@@ -206,6 +206,36 @@ async fn a_refused_credential_parks_the_task_and_is_shown_to_nobody() {
     );
     let view = home.hub.task_wait(&task, WAIT).await.unwrap();
     assert_eq!(view.state, "auth-required");
+    let said = view.error.unwrap().message;
+    for part in [
+        "provider openai",
+        key.to_str().unwrap(),
+        "mainstay task retry",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_asked_for_by_its_name() {
+    let provider = Provider::start(|_| Reply::text("ok"));
+    let state = tempfile::tempdir().unwrap();
+    let mut fleet = with_openai(&provider.openai_url());
+    fleet.providers.get_mut("openai").unwrap().credential =
+        Some(Credential::SecretRef(api::fleet::SecretRef {
+            name: "openai".into(),
+            key: "apiKey".into(),
+        }));
+    let mut home = Home::start(state.path(), &fleet).await;
+    let (task, attempts) = home.work("x").await;
+    home.post(&attempts[0].token, "/v1/chat/completions", &chat(false))
+        .await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    let said = view.error.unwrap().message;
+    let command = "`mainstay secret set openai/apiKey`, then `mainstay task retry`";
+    assert!(said.contains(command), "{said}");
+    assert_eq!(provider.calls().len(), 0);
     home.end().await;
 }
 
