@@ -83,6 +83,21 @@ impl Tx<'_> {
         true
     }
 
+    /// What the ambient task of a service is told of an agent's task that waits for a person; none
+    /// if that goes on already.
+    pub(crate) fn leave_child(&mut self, id: &str, n: u32, child: &str) -> Option<String> {
+        let called = self.state.tasks.get(child).map(|open| &open.record.task);
+        let called = called.filter(|task| task.state.is_parked())?;
+        let text = format!(
+            "agent {} was called, and its task {child} waits for a person ({}): its answer will be there, not here",
+            called.agent,
+            called.state.word(),
+        );
+        self.emit(id, "hub", Event::StepUnknown { n });
+        self.roll_ambient(id);
+        Some(text)
+    }
+
     /// A task has ended: who was parked behind it goes on, and finds its result.
     pub(crate) fn parent_goes_on(&mut self, child: &str) {
         let ended = self.state.tasks.get(child).map(|open| &open.record.task);

@@ -92,6 +92,8 @@ pub enum AfterUnknown {
     ReadBack,
     /// The task waits for a person; the agent's connection got a refusal.
     Parked,
+    /// It is of an ambient task, which nothing resumes: the call is answered with an error.
+    Told,
 }
 
 /// A call's result.

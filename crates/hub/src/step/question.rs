@@ -15,6 +15,13 @@ pub(super) fn park_unknown(tx: &mut Tx<'_>, task: &str, step: &Step) {
     tx.park(task, Reason::Question, Some(n), message);
 }
 
+/// For an agent whose call is of no task: there is nobody else to ask.
+pub(super) fn unknown_text(name: &str) -> String {
+    format!(
+        "nobody knows whether {name} was done: the call broke after it was sent. Look before you call it again; inside a task a person would be asked"
+    )
+}
+
 pub(super) fn question_text(tx: &Tx<'_>, caller: &Caller, n: u32) -> String {
     let name = tx
         .state

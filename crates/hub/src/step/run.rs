@@ -10,8 +10,9 @@ use mainstay_core::event::{Event, Recorded};
 use mainstay_core::step::{Effect, StepKind, StepState};
 use mainstay_core::task::Reason;
 use mainstay_core::usage::{Cost, Usage};
+use serde_json::json;
 
-use super::question::park_unknown;
+use super::question::{park_unknown, unknown_text};
 use super::{AfterUnknown, Failure, Occasion, Settled};
 use crate::Hub;
 use crate::answer::{Spool, TooLarge};
@@ -179,13 +180,15 @@ impl StepRun {
         };
         let (task, body) = (self.caller.task.clone(), failure.body.to_vec());
         let credential = failure.credential.clone();
+        // Nobody could resume it; the answer says what is wrong.
+        let is_ambient = self.caller.ambient;
         let committed = self
             .hub
             .writer
             .run(move |tx| {
                 tx.emit(&task, "hub", event.with("answer", body));
                 match credential {
-                    Some(message) if tx.is_open_task(&task) => {
+                    Some(message) if !is_ambient && tx.is_open_task(&task) => {
                         tx.park(&task, Reason::Credential, None, message)
                     }
                     _ => tx.roll_ambient(&task),
@@ -204,7 +207,7 @@ impl StepRun {
     }
 
     /// The call broke after it was sent. `Again` and `ReadBack` give the run back; `Parked` resets
-    /// the agent's connections, whose process ends.
+    /// the agent's connections, whose process ends; `Told` answers.
     pub async fn unknown(mut self, message: String) -> (AfterUnknown, Option<Self>) {
         let (task, n, caller) = (self.caller.task.clone(), self.n, self.caller.clone());
         tracing::warn!(task, step = n, message, "a call broke after it was sent");
@@ -219,6 +222,11 @@ impl StepRun {
                 self.spool.break_off();
                 self.close();
                 (AfterUnknown::Parked, None)
+            }
+            Ok(AfterUnknown::Told) => {
+                let text = unknown_text(&self.name);
+                self.tell(&text);
+                (AfterUnknown::Told, None)
             }
             Ok(next) => {
                 self.occasion = if next == AfterUnknown::Again {
@@ -235,6 +243,9 @@ impl StepRun {
     /// it has ended, unless it goes on already: then the run is given back, to look again.
     pub async fn parked(mut self, child: String) -> Option<Self> {
         let (task, n) = (self.caller.task.clone(), self.n);
+        if self.caller.ambient {
+            return self.leaves_child(child).await;
+        }
         let parked = self
             .hub
             .writer
@@ -247,6 +258,35 @@ impl StepRun {
         self.spool.break_off();
         self.close();
         None
+    }
+
+    /// The same for an ambient task, which can't wait: it is told of the agent's task.
+    async fn leaves_child(mut self, child: String) -> Option<Self> {
+        let (task, n) = (self.caller.task.clone(), self.n);
+        let left = self
+            .hub
+            .writer
+            .run(move |tx| tx.leave_child(&task, n, &child))
+            .await;
+        match left {
+            Ok(None) => return Some(self),
+            Ok(Some(text)) => self.tell(&text),
+            Err(_) => {
+                self.settled = true;
+                self.spool.break_off();
+                self.close();
+            }
+        }
+        None
+    }
+
+    /// Answers with an error of ours, after the commit that says what is known of the step.
+    fn tell(&mut self, text: &str) {
+        self.settled = true;
+        let body = json!({"content": [{"type": "text", "text": text}], "isError": true});
+        let body = Bytes::from(body.to_string());
+        self.spool.replace(504, "application/json", body, true);
+        self.close();
     }
 
     /// A read-back found nothing: the call may be sent.
@@ -372,6 +412,10 @@ fn after_unknown(tx: &mut Tx<'_>, caller: &Caller, n: u32) -> AfterUnknown {
     match step.effect {
         Effect::Pure | Effect::Keyed => repeat(tx),
         Effect::Queryable => AfterUnknown::ReadBack,
+        Effect::Opaque if caller.ambient => {
+            tx.roll_ambient(&caller.task);
+            AfterUnknown::Told
+        }
         Effect::Opaque => {
             park_unknown(tx, &caller.task, &step);
             AfterUnknown::Parked

@@ -10,7 +10,7 @@ use mainstay_core::usage::{Cost, Usage};
 use serde_json::json;
 
 use crate::home::{Home, WAIT, exited, fleet, killed, model, tool, work};
-use hub::step::{Effect, Failure, StepTurn};
+use hub::step::{AfterUnknown, Effect, Failure, StepTurn};
 
 #[tokio::test]
 async fn a_task_goes_from_manifest_to_answer() {
@@ -311,6 +311,62 @@ async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
     home.shim.until(rests(false)).await;
     home.hub.task_cancel(&task, "owner").await.unwrap();
     home.shim.until(rests(true)).await;
+    home.end().await;
+}
+
+#[tokio::test]
+async fn a_services_call_outside_any_task_is_answered_when_nobody_knows_its_outcome() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| {
+        agent.runtime = Runtime::Service {
+            command: vec!["true".into()],
+            protocol: ServiceProtocol::Http,
+            port: None,
+        };
+    });
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let has_tokens = |message: &ToShim| matches!(message, ToShim::ServiceTokens { .. });
+    let ToShim::ServiceTokens { tokens, .. } = home.shim.until(has_tokens).await else {
+        panic!("tokens were waited for");
+    };
+    home.fact(Fact::ServiceStarted {
+        incarnation: 1,
+        pid: 1,
+    })
+    .await;
+    let caller = home.hub.identify(&tokens[0].token).await.unwrap();
+    assert!(caller.ambient);
+    let begin = async || {
+        let asked = tool("{}", Effect::Opaque);
+        home.hub.step_begin(&caller, asked).await.unwrap()
+    };
+    let StepTurn::Run(run, mut stream) = begin().await else {
+        panic!("a new call is made");
+    };
+    let (after, again) = run.unknown("it broke".into()).await;
+    assert_eq!((after, again.is_none()), (AfterUnknown::Told, true));
+    assert_eq!(stream.head().await.unwrap().status, 504);
+    let said = String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(
+        said.contains("nobody knows whether refund was done"),
+        "{said}"
+    );
+    // Nor does a credential that is refused end what the service may call.
+    let StepTurn::Run(run, _stream) = begin().await else {
+        panic!("the next call is made");
+    };
+    run.fail(Failure {
+        status: 401,
+        content_type: "application/json".into(),
+        body: "{}".into(),
+        broken: false,
+        usage: Usage::default(),
+        cost: Cost::default(),
+        retry_after: None,
+        credential: Some("every credential was refused".into()),
+    })
+    .await;
+    assert!(matches!(begin().await, StepTurn::Run(..)));
     home.end().await;
 }
 
