@@ -20,6 +20,10 @@ const BACKOFF_MOST: Duration = Duration::from_secs(5);
 const TELLING_DEATHS: u32 = 3;
 /// Deaths of any kind before any hub was ready, after which `up` gives up.
 const SILENT_DEATHS: u32 = 10;
+/// Deaths in a row with the same telling exit code after which a hub that was ready once rests.
+const SAME_DEATHS: u32 = 10;
+/// How long it does: agents work on, and a person has something to repair.
+const REST: Duration = Duration::from_secs(60);
 
 /// How the hub is started.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub(crate) struct Hub {
     ever_ready: bool,
     deaths: u32,
     telling_deaths: u32,
+    /// The last telling exit code, and how often in a row it came.
+    same_deaths: (i32, u32),
     /// Since when no ready hub is there.
     pub(crate) not_ready_since: Option<Instant>,
 }
@@ -57,6 +63,8 @@ pub(crate) struct Hub {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AfterDeath {
     Restart,
+    /// It was ready once, and can't start for a reason that stays: it is tried once a minute.
+    Rest,
     /// It can't start: `up` ends with this code.
     GiveUp(i32),
 }
@@ -70,6 +78,7 @@ impl Hub {
             ever_ready: false,
             deaths: 0,
             telling_deaths: 0,
+            same_deaths: (0, 0),
             not_ready_since: Some(Instant::now()),
         }
     }
@@ -181,6 +190,7 @@ impl Hub {
     pub(crate) fn became_ready(&mut self) {
         self.ever_ready = true;
         self.deaths = 0;
+        self.same_deaths = (0, 0);
         self.not_ready_since = None;
     }
 
@@ -195,13 +205,21 @@ impl Hub {
         };
         self.deaths += 1;
         self.start_at = Some(now + delay);
-        if self.ever_ready {
-            return AfterDeath::Restart;
-        }
         let telling = match ended {
             Ended::Code(code) if (1..=6).contains(&code) => Some(code),
             _ => None,
         };
+        self.same_deaths = match (telling, self.same_deaths) {
+            (Some(code), (last, count)) if code == last => (code, count + 1),
+            (code, _) => (code.unwrap_or(0), u32::from(code.is_some())),
+        };
+        if self.ever_ready {
+            if self.same_deaths.1 < SAME_DEATHS {
+                return AfterDeath::Restart;
+            }
+            self.start_at = Some(now + REST);
+            return AfterDeath::Rest;
+        }
         self.telling_deaths += u32::from(telling.is_some());
         match telling {
             Some(code) if self.telling_deaths >= TELLING_DEATHS => AfterDeath::GiveUp(code),
@@ -212,6 +230,24 @@ impl Hub {
 }
 
 const KILL: i32 = 9;
+
+/// How a process ended, to stand behind "ended".
+pub(crate) fn words(ended: Ended) -> String {
+    let name = match ended {
+        Ended::Code(code) => return format!("with exit code {code}"),
+        Ended::Signal(signal) => match signal {
+            2 => "SIGINT",
+            6 => "SIGABRT",
+            7 => "SIGBUS",
+            9 => "SIGKILL",
+            11 => "SIGSEGV",
+            15 => "SIGTERM",
+            31 => "SIGSYS",
+            other => return format!("by signal {other}"),
+        },
+    };
+    format!("by {name}")
+}
 
 fn launch(command: &HubCommand, state: &State) -> io::Result<Launch> {
     let text = |path: &Path| -> io::Result<CString> {
@@ -293,11 +329,32 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_that_was_ready_once_and_always_says_the_same_is_tried_once_a_minute() {
+        let mut hub = hub();
+        hub.became_ready();
+        for _ in 1..SAME_DEATHS {
+            assert_eq!(hub.died(Ended::Code(1)), AfterDeath::Restart);
+        }
+        assert_eq!(hub.died(Ended::Code(1)), AfterDeath::Rest);
+        assert!(hub.start_at.unwrap() > Instant::now() + REST / 2);
+        hub.became_ready();
+        assert_eq!(hub.died(Ended::Code(1)), AfterDeath::Restart);
+    }
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        assert_eq!(words(Ended::Code(1)), "with exit code 1");
+        assert_eq!(words(Ended::Signal(9)), "by SIGKILL");
+        assert_eq!(words(Ended::Signal(40)), "by signal 40");
+    }
+
+    #[test]
     fn a_hub_that_was_ready_once_is_always_started_again() {
         let mut hub = hub();
         hub.became_ready();
-        for _ in 0..50 {
-            assert_eq!(hub.died(Ended::Code(3)), AfterDeath::Restart);
+        for n in 0..50 {
+            let ended = [Ended::Signal(9), Ended::Code(3), Ended::Code(1)][n % 3];
+            assert_eq!(hub.died(ended), AfterDeath::Restart);
         }
         let wait = hub
             .start_at

@@ -248,11 +248,18 @@ impl Keeper {
                 self.hub.start_at = None;
                 continue;
             }
-            say(&format!(
-                "mainstay: the hub ended ({ended:?}) and is started again"
-            ));
-            if let AfterDeath::GiveUp(code) = after {
-                return Err(UpError::Hub { code });
+            let how = hub::words(ended);
+            match after {
+                AfterDeath::Restart => say(&format!(
+                    "mainstay: the hub ended {how} and is started again"
+                )),
+                AfterDeath::Rest => say(&format!(
+                    "mainstay: the hub ended {how} each time it was started; what it said stands above. It is tried once a minute, and the agents that run go on"
+                )),
+                AfterDeath::GiveUp(code) => {
+                    say(&format!("mainstay: the hub ended {how}"));
+                    return Err(UpError::Hub { code });
+                }
             }
         }
         Ok(())

@@ -343,6 +343,13 @@ fn a_connection_made_while_no_hub_runs_is_served_by_the_next() {
         wait_for("its end", || (!fleet::is_alive(hub)).then_some(()));
         assert_ne!(fleet.client(), hub);
     }
+    let said = "mainstay: the hub ended by SIGKILL and is started again";
+    assert_eq!(
+        fleet.errors().matches(said).count(),
+        3,
+        "{}",
+        fleet.errors()
+    );
 }
 
 #[test]
