@@ -98,7 +98,7 @@ fn sweep_agents(agent: &Sdk) {
         progress.tell(open, killer.kills.values().sum());
     });
 
-    let mut replayed = 0;
+    let (mut replayed, mut hits) = (0, 0);
     for task in &submitted {
         let shown = world.assert_completed(task);
         let kills = killer.kills.get(&task.id).copied().unwrap_or(0);
@@ -106,20 +106,21 @@ fn sweep_agents(agent: &Sdk) {
         world.assert_effects_once(task);
         assert_eq!(shown["repeated"], 0, "{shown}");
         assert_eq!(shown["divergedAt"], Value::Null, "{shown}");
-        let attempts = shown["attempts"].as_u64().unwrap();
-        assert!(attempts > kills as u64, "{kills} kills: {shown}");
+        let attempts = usize::try_from(shown["attempts"].as_u64().unwrap()).unwrap();
+        // A task's last kill may meet a process that has just ended by itself.
+        assert!(attempts >= kills, "{kills} kills: {shown}");
+        hits += kills.min(attempts - 1);
         replayed += shown["replayed"].as_u64().unwrap();
     }
     world.assert_log_verifies();
-    let kills: usize = killer.kills.values().sum();
     let least = submitted.len();
     assert!(
-        kills >= least,
-        "only {kills} kills over {least} tasks prove little"
+        hits >= least,
+        "only {hits} kills over {least} tasks prove little"
     );
     let counted = Counted {
         killed: "agents",
-        kills,
+        kills: hits,
         replayed: Some(replayed),
         again: 0,
         reported: 0,
