@@ -104,8 +104,8 @@ fn run(harness: &Harness, kills: usize, mut life: impl FnMut() -> Duration) -> (
         current = harness
             .next(BOUND)
             .unwrap_or_else(|| panic!("no next process"));
-        ready.push(current.ready - killed);
-        heard.push(current.heard - killed);
+        ready.push(current.ready.saturating_sub(killed));
+        heard.push(current.heard.saturating_sub(killed));
     }
     // The last one goes on the way the next measurement expects it: newly announced.
     processes::kill(current.pid);
