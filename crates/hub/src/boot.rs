@@ -193,6 +193,7 @@ pub(crate) fn open_task(
         index: Default::default(),
         pending_marks: BTreeMap::new(),
         inherited,
+        unheard: inherited,
         born_ms,
         due_ms,
         rests_until: None,

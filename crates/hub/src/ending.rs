@@ -37,7 +37,7 @@ impl Tx<'_> {
             .lease
             .as_ref()
             .is_some_and(|lease| lease.attempt == attempt && lease.instance == instance);
-        let cut_off = task.cut_off == Some(attempt);
+        let cut_off = task.cut_off == Some(attempt) || open.unheard == Some(attempt);
         let class = self.exit_class(exit, cut_off);
         if !is_current {
             if attempt <= task.attempt {

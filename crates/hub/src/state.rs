@@ -35,6 +35,9 @@ pub(crate) struct Open {
     pub(crate) pending_marks: BTreeMap<u32, StepMark>,
     /// The attempt that an earlier hub was serving. Marks of it may have died with that hub.
     pub(crate) inherited: Option<u32>,
+    /// The same attempt, until it has made a call to this hub. The earlier one's death broke its
+    /// connections, and an exit for that is none of its own making.
+    pub(crate) unheard: Option<u32>,
     /// When it was submitted, and when its deadline passes, on [`Ground::boot_ms`]: no wall jump
     /// moves them.
     ///

@@ -103,6 +103,7 @@ impl<'a> Tx<'a> {
             index: Default::default(),
             pending_marks: BTreeMap::new(),
             inherited: None,
+            unheard: None,
             born_ms: self.boot_ms,
             due_ms,
             rests_until: None,

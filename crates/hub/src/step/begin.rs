@@ -84,6 +84,7 @@ pub(super) fn begin(
     let (found, implied) = {
         if let Some(open) = tx.state.tasks.get_mut(&caller.task) {
             open.index.catch_up(&open.record.steps);
+            open.unheard.take_if(|attempt| *attempt == caller.attempt);
         }
         let open = fenced(tx, caller)?;
         let steps = &open.record.steps;

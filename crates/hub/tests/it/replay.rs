@@ -216,6 +216,29 @@ async fn an_agent_that_the_hubs_death_cut_off_is_not_counted() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_connection_went_with_the_hub_between_two_calls_is_not_counted() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = fleet(|agent| agent.max_attempts = 1);
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let task = home.submit("x").await.id;
+    home.shim.assigned().await;
+    home.end().await;
+    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    home.ended(&task, 1, exited(1, ""), true).await;
+    home.fact(Fact::AttemptStarted {
+        task: task.clone(),
+        attempt: 2,
+        pid: 1,
+    })
+    .await;
+    // This one began under the hub that is there, so its crash is its own.
+    home.ended(&task, 2, exited(1, ""), false).await;
+    let view = home.hub.task_wait(&task, WAIT).await.unwrap();
+    assert_eq!((view.state.as_str(), view.attempts), ("failed", 2));
+    home.end().await;
+}
+
+#[tokio::test]
 async fn a_live_call_that_may_be_a_second_is_parked_with_both_shown() {
     let state = tempfile::tempdir().unwrap();
     let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
