@@ -69,6 +69,8 @@ struct Keeper {
     /// What should run; `None`: what the hub's current generation says.
     desired: Option<Set>,
     proposed: Vec<Generation>,
+    /// Changes by `apply` and `delete` that the hub has not taken yet.
+    unanswered: Vec<apply::Unanswered>,
     active: Option<Generation>,
     pins: Vec<u64>,
     stopped: BTreeSet<String>,
@@ -154,6 +156,7 @@ impl Keeper {
             spare: BTreeMap::new(),
             desired,
             proposed: Vec::new(),
+            unanswered: Vec::new(),
             active: None,
             pins: Vec::new(),
             stopped: BTreeSet::new(),
@@ -244,6 +247,7 @@ impl Keeper {
                 self.reactor.remove(&process.link);
             }
             let after = self.hub.died(ended);
+            self.forget_requests();
             if self.stopping.is_some() {
                 self.hub.start_at = None;
                 continue;

@@ -4,7 +4,7 @@
 //! next save, so it is refused with the file's name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::{Document, Kind};
 use contract::keeper::ToHub;
@@ -26,9 +26,27 @@ struct Applied {
 /// What a request comes to.
 #[derive(Debug, Default)]
 struct Outcome {
+    /// What was proposed for it: it is answered when the hub has taken or refused that.
     generation: Option<u64>,
     problems: Vec<String>,
     summary: Vec<String>,
+    undo: Vec<Before>,
+}
+
+/// A file of an applied object as it was before a request.
+#[derive(Debug)]
+struct Before {
+    path: PathBuf,
+    text: Option<Vec<u8>>,
+}
+
+/// A request whose generation the hub has not taken yet.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// `None` when the hub that asked is gone.
+    request: Option<u64>,
+    number: u64,
+    outcome: Outcome,
 }
 
 /// The documents of all applied objects, less those of files that `up` was given since.
@@ -184,12 +202,13 @@ impl Keeper {
                 ..Outcome::default()
             });
         }
-        self.store(&texts, &removed)?;
+        let undo = self.store(&texts, &removed)?;
         self.take_set(set, seen);
         Ok(Outcome {
             generation: self.proposed.last().map(|proposed| proposed.number),
             summary,
             problems: Vec::new(),
+            undo,
         })
     }
 
@@ -212,20 +231,61 @@ impl Keeper {
         .collect()
     }
 
-    fn store(&self, texts: &[(String, Vec<u8>)], removed: &[String]) -> Result<(), UpError> {
+    /// Returns what stood there before.
+    fn store(
+        &self,
+        texts: &[(String, Vec<u8>)],
+        removed: &[String],
+    ) -> Result<Vec<Before>, UpError> {
         let directory = self.state.root.join("applied");
-        for (name, text) in texts {
+        let mut undo = Vec::new();
+        let written = texts.iter().map(|(name, text)| (name, Some(text)));
+        for (name, text) in written.chain(removed.iter().map(|name| (name, None))) {
             let path = directory.join(name);
-            write_atomically(&path, text, 0o600).map_err(at("write", &path))?;
+            let before = std::fs::read(&path).ok();
+            put(&path, text.map(Vec::as_slice))?;
+            undo.push(Before { path, text: before });
         }
-        for name in removed {
-            let path: PathBuf = directory.join(name);
-            std::fs::remove_file(&path).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(at("remove", &path)(error)),
-            })?;
+        Ok(undo)
+    }
+
+    /// The hub has journaled a generation: who asked for it, or for one that it holds, is told.
+    pub(super) fn answer_taken(&mut self, number: u64) {
+        for waiting in self.take_unanswered(|of| of <= number) {
+            self.send_outcome(waiting.request, waiting.outcome);
         }
-        Ok(())
+    }
+
+    /// The hub takes no such generation. What was applied for it is taken back: left there, it
+    /// would have every later set refused with it. Returns whether it was applied.
+    pub(super) fn take_back(&mut self, number: u64, problems: &[String]) -> Result<bool, UpError> {
+        let refused = self.take_unanswered(|of| of == number);
+        let was_applied = !refused.is_empty();
+        for waiting in refused {
+            for before in waiting.outcome.undo.iter().rev() {
+                put(&before.path, before.text.as_deref())?;
+            }
+            self.send_outcome(waiting.request, Outcome::refused(problems.iter().cloned()));
+        }
+        if was_applied {
+            self.read_again();
+        }
+        Ok(was_applied)
+    }
+
+    fn take_unanswered(&mut self, is_meant: impl Fn(u64) -> bool) -> Vec<Unanswered> {
+        let (meant, left) = std::mem::take(&mut self.unanswered)
+            .into_iter()
+            .partition(|waiting| is_meant(waiting.number));
+        self.unanswered = left;
+        meant
+    }
+
+    /// Nobody waits for these answers any more.
+    pub(super) fn forget_requests(&mut self) {
+        for waiting in &mut self.unanswered {
+            waiting.request = None;
+        }
     }
 
     fn take_set(&mut self, set: Set, seen: Seen) {
@@ -235,10 +295,24 @@ impl Keeper {
     }
 
     fn answer(&mut self, request: u64, outcome: Outcome) {
+        let request = Some(request);
+        match outcome.generation {
+            Some(number) => self.unanswered.push(Unanswered {
+                request,
+                number,
+                outcome,
+            }),
+            None => self.send_outcome(request, outcome),
+        }
+    }
+
+    fn send_outcome(&mut self, request: Option<u64>, outcome: Outcome) {
+        let Some(request) = request else { return };
         let Outcome {
             generation,
             problems,
             summary,
+            undo: _,
         } = outcome;
         let message = ToHub::Applied {
             request,
@@ -256,5 +330,16 @@ impl Outcome {
             problems: problems.collect(),
             ..Self::default()
         }
+    }
+}
+
+/// Writes a file, or removes it.
+fn put(path: &Path, text: Option<&[u8]>) -> Result<(), UpError> {
+    match text {
+        Some(text) => Ok(write_atomically(path, text, 0o600).map_err(at("write", path))?),
+        None => std::fs::remove_file(path).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(at("remove", path)(error).into()),
+        }),
     }
 }

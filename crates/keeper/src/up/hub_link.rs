@@ -87,6 +87,10 @@ impl Keeper {
             placed.unwrap_or_else(|| Problem::of_file("manifests", text))
         });
         let problems = Problems(problems.collect());
+        let told: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+        if self.take_back(number, &told)? {
+            return Ok(());
+        }
         let is_first = matches!(self.hub.current(), Some(None));
         if is_first && !self.announced {
             return Err(UpError::Manifests(problems));

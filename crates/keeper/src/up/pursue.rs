@@ -53,6 +53,7 @@ impl Keeper {
     }
 
     pub(super) fn generation_committed(&mut self, number: u64) -> Result<(), UpError> {
+        self.answer_taken(number);
         let Some(index) = self
             .proposed
             .iter()

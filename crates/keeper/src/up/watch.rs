@@ -73,9 +73,13 @@ impl Keeper {
         let has_changed = self.has_changed();
         let cost = before.elapsed();
         self.watch_at = Instant::now() + WATCH_EVERY.max(cost * 50);
-        if !has_changed {
-            return;
+        if has_changed {
+            self.read_again();
         }
+    }
+
+    /// Takes what the files say now; if they say something wrong, what runs stays.
+    pub(super) fn read_again(&mut self) {
         let (read, seen) = Self::read_desired(&self.options, &self.state);
         match read {
             Ok(desired) => {

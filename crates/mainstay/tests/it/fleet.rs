@@ -287,6 +287,20 @@ fn an_object_of_a_directory_cannot_be_applied_and_others_can() {
     let gone = house.run(&["delete", "more.yaml"]).expect(4);
     assert!(gone.err.contains("there is no Agent more"), "{gone:?}");
     house.run(&["get", "agent", "more"]).expect(4);
+    // Only the hub knows which versions there were: what it refuses is told here and not kept.
+    house.write(
+        "pinned.yaml",
+        r#"{"apiVersion":"mainstay.dev/v1alpha1","kind":"PromptPack","metadata":{"name":"pack"},"spec":{"version":"2","prompts":{"system":"x"}}}
+---
+{"apiVersion":"mainstay.dev/v1alpha1","kind":"Agent","metadata":{"name":"pinned"},"spec":{"models":["script/demo"],"prompt":{"pack":"pack","name":"system","version":"1"}}}
+"#,
+    );
+    let refused = house.run(&["apply", "pinned.yaml"]).expect(3);
+    assert!(refused.err.contains("version 1"), "{refused:?}");
+    house.run(&["get", "agent", "pinned"]).expect(4);
+    house.run(&["apply", "more.yaml"]).expect(0);
+    house.run(&["get", "agent", "more"]).expect(0);
+    house.run(&["delete", "more.yaml"]).expect(0);
     let owned = house.run(&["apply", "fleet/fleet.yaml"]);
     assert_eq!(owned.code, Some(3), "{owned:?}");
     assert!(owned.err.contains("fleet.yaml"), "{owned:?}");
