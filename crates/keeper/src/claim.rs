@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::write_atomically;
+use crate::state::{read_file, write_atomically};
 use crate::users::{FIRST_BLOCK, blocks};
 
 /// The machine's list. It outlives a boot, as the volumes do.
 pub(crate) const REGISTRY: &str = "/var/lib/mainstay-users";
 /// What a state says of itself.
 const FILE: &str = "users.json";
+/// What one of these files may hold; whoever remade a state's directory may have put anything there.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// A block as its state knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +134,7 @@ fn held(registry: &Path) -> io::Result<BTreeMap<u32, Claim>> {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    serde_json::from_slice(&read_file(path, MAX_BYTES).ok()?).ok()
 }
 
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {

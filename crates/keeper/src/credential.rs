@@ -5,14 +5,17 @@
 //! the hub (`mainstay apply`) can't make the keeper read a file for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::Path;
 
 use api::Fleet;
 use api::fleet::{Credential, SecretRef, ToolKind};
 
+use crate::state::read_file;
+
 /// Larger is no secret; the hub's own bound.
 const MAX_BYTES: u64 = 64 * 1024;
+/// The hub's store of secrets; the hub owns it and may put anything there.
+const MAX_SECRETS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Each credential with whose it is: `Provider/name` or `ToolRegistry/name`.
 fn all(fleet: &Fleet) -> Vec<(String, &Credential)> {
@@ -36,7 +39,7 @@ pub(crate) fn missing(
     environment: &[(String, String)],
     secrets: &Path,
 ) -> BTreeSet<String> {
-    let stored: BTreeMap<String, String> = std::fs::read(secrets)
+    let stored: BTreeMap<String, String> = read_file(secrets, MAX_SECRETS_BYTES)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
@@ -83,12 +86,7 @@ fn unreadable(path: &str) -> Option<String> {
 
 /// A credential file's content.
 pub(crate) fn read(path: &Path) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(std::io::Error::other("it is larger than 64 KiB"));
-    }
+    let bytes = read_file(path, MAX_BYTES)?;
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not text"))
 }
 

@@ -91,7 +91,11 @@ fn write_on(
     {
         return Ok(written);
     }
-    let number = newest.max(current) + 1;
+    let number = newest.max(current).checked_add(1);
+    // The hub names what is current.
+    let number = number.ok_or_else(|| {
+        at("number", &state.root)(io::Error::other("there is no number after the current one"))
+    })?;
     let target = directory(state, number);
     let new = format!("generations/.new-{number}");
     before(&state.root.join(&new))?;

@@ -8,6 +8,8 @@ use api::fleet::ModelFacts;
 use api::{Document, Facts, Kind, Object, Problem, Problems};
 use serde_json::Value;
 
+use crate::state::read_file;
+
 const MAX_FILES: usize = 10_000;
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -158,17 +160,16 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let found = std::fs::metadata(path).map_err(|error| reason(&error))?;
-    if found.len() > MAX_FILE_BYTES {
-        return Err("is larger than 4 MiB".to_owned());
-    }
-    std::fs::read_to_string(path).map_err(|error| reason(&error))
+    let bytes = read_file(path, MAX_FILE_BYTES).map_err(|error| reason(&error))?;
+    String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())
 }
 
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::FileTooLarge => "is larger than 4 MiB".to_owned(),
+        std::io::ErrorKind::InvalidInput => "is no file".to_owned(),
         _ => error.to_string(),
     }
 }

@@ -172,7 +172,7 @@ fn around(file: &Path) -> Vec<PathBuf> {
 fn interpreter(script: &Path) -> Option<PathBuf> {
     use std::io::Read as _;
     let mut line = Vec::new();
-    let file = std::fs::File::open(script).ok()?;
+    let file = crate::state::open_file(script).ok()?;
     file.take(256).read_to_end(&mut line).ok()?;
     let line = line
         .strip_prefix(b"#!")?

@@ -7,7 +7,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sandbox::process::Identity;
@@ -122,7 +122,6 @@ impl State {
         let tls = system.join("tls");
         if std::fs::symlink_metadata(&tls).is_ok_and(|found| found.is_dir()) {
             self.give_to_hub(&tls)?;
-            self.give(&tls)?;
         }
         Ok(())
     }
@@ -158,25 +157,43 @@ impl State {
         Ok(())
     }
 
-    /// Files that root copied here are the hub's again: a log, its heads and its lock. The hub can't
-    /// put another in the place of one of root's, since these directories are sticky and root's.
+    /// Files that root copied here are the hub's again: a log, its heads and its lock.
     fn give_to_hub(&self, dir: &Path) -> Result<(), StateError> {
         if !self.users.separate {
             return Ok(());
         }
-        for entry in std::fs::read_dir(dir).map_err(at("read", dir))?.flatten() {
-            let path = entry.path();
-            let found = std::fs::symlink_metadata(&path).map_err(at("read", &path))?;
-            if found.is_file() && found.uid() == 0 && found.nlink() == 1 {
-                self.give(&path)?;
-            }
-        }
-        Ok(())
+        self.give_files(dir)
+            .map_err(|error| at("own", dir)(error.into()))
     }
 
-    fn give(&self, path: &Path) -> Result<(), StateError> {
-        let hub = Some(self.users.hub).filter(|_| self.users.separate);
-        std::os::unix::fs::lchown(path, hub, hub).map_err(at("own", path))
+    /// By descriptors from the directory on: a hub of before may still run, and what it puts in the
+    /// place of a name in between must not be given.
+    fn give_files(&self, dir: &Path) -> rustix::io::Result<()> {
+        use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+        let folder = rustix::fs::open(
+            dir,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let hub = rustix::fs::Uid::from_raw(self.users.hub);
+        let group = rustix::fs::Gid::from_raw(self.users.hub);
+        for entry in rustix::fs::Dir::read_from(&folder)? {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(file) = rustix::fs::openat(&folder, entry?.file_name(), flags, Mode::empty())
+            else {
+                continue;
+            };
+            let found = rustix::fs::fstat(&file)?;
+            let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+            if is_file && found.st_uid == 0 && found.st_nlink == 1 {
+                rustix::fs::chownat(&file, "", Some(hub), Some(group), AtFlags::EMPTY_PATH)?;
+            }
+        }
+        // The hub's own directory, too, where it was the hub's before the copy.
+        if dir.file_name().is_some_and(|name| name == "tls") {
+            rustix::fs::fchown(&folder, Some(hub), Some(group))?;
+        }
+        Ok(())
     }
 
     /// Makes a directory below the root with this mode, of the hub's group if it is to have access.
@@ -278,6 +295,33 @@ pub(crate) fn at<'a>(
     }
 }
 
+/// Opens what may be somebody else's: never waits for one who writes into a pipe, and takes
+/// nothing but a file.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"))
+}
+
+/// The content of what may be somebody else's file, up to a size.
+pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?
+        .take(max_bytes + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        let message = format!("it is larger than {} KiB", max_bytes / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
 /// The old content or the new, never a mixture, whatever crashes.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
@@ -372,6 +416,8 @@ fn lock(root: &Path, users: &Users) -> Result<File, StateError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -402,5 +448,26 @@ mod tests {
             assert_eq!(owner(name), state.users.hub, "{name}");
         }
         assert_eq!((owner("system/tls"), owner(volume)), (state.users.hub, 0));
+    }
+
+    #[test]
+    fn a_pipe_where_a_file_belongs_is_refused_at_once_and_a_large_file_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        );
+        made.unwrap();
+        let told = read_file(&pipe, 10).unwrap_err().to_string();
+        assert_eq!(told, "it is no file");
+        let large = dir.path().join("large");
+        write_atomically(&large, b"eleven byte", 0o600).unwrap();
+        assert_eq!(read_file(&large, 11).unwrap(), b"eleven byte");
+        let told = read_file(&large, 10).unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -105,9 +105,10 @@ pub(crate) fn take_apart(aside: Vec<PathBuf>) -> io::Result<()> {
 
 fn aside(path: &Path) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{ASIDE}{name}"));
-    // One of the same name, left by a crash, would be in the way.
-    artifact::remove(&aside)?;
+    // One of the same name may be taken apart at this moment.
+    let names = (0..1000).map(|n| path.with_file_name(format!("{ASIDE}{name}-{n}")));
+    let mut free = names.filter(|aside| std::fs::symlink_metadata(aside).is_err());
+    let aside = free.next().ok_or(io::ErrorKind::AlreadyExists)?;
     std::fs::rename(path, aside)
 }
 

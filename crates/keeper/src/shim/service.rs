@@ -172,6 +172,10 @@ impl Shim {
         if service.running.is_none() && service.due.is_none() {
             service.due = Some(Instant::now());
         }
+        if service.running.is_some() {
+            // Its successor's pipes and scratch are made anew with the next flush.
+            self.flush_at.get_or_insert(Instant::now() + FLUSH_DELAY);
+        }
         self.tick_service(Instant::now())
     }
 

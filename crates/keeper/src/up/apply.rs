@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::watch::Seen;
 use super::{Keeper, UpError};
 use crate::generation;
-use crate::manifest::{self, Key, Set};
+use crate::manifest::{self, Key};
 use crate::state::{State, at, write_atomically};
 
 /// An applied object: where it was written, and what it says.
@@ -203,7 +203,7 @@ impl Keeper {
             });
         }
         let undo = self.store(&texts, &removed)?;
-        self.take_set(set, seen);
+        self.take_set(Some(set), seen);
         Ok(Outcome {
             generation: self.proposed.last().map(|proposed| proposed.number),
             summary,
@@ -286,12 +286,6 @@ impl Keeper {
         for waiting in &mut self.unanswered {
             waiting.request = None;
         }
-    }
-
-    fn take_set(&mut self, set: Set, seen: Seen) {
-        self.desired = Some(set);
-        self.has_seen(seen);
-        self.pursue_if_possible();
     }
 
     fn answer(&mut self, request: u64, outcome: Outcome) {

@@ -45,15 +45,20 @@ impl Keeper {
     /// The active generation's instances, less those that an operator stopped, alone or with their
     /// agent.
     fn planned(&self) -> Vec<Planned> {
-        let Some(active) = &self.active else {
-            return Vec::new();
-        };
-        let mut planned = plan::instances(&active.fleet, &self.options.program);
+        let mut planned = self.all_planned();
         planned.retain(|planned| {
             let alone = format!("{}/{}", planned.owner, planned.name);
             !self.stopped.contains(&planned.owner) && !self.stopped.contains(&alone)
         });
         planned
+    }
+
+    /// The same with what an operator stopped.
+    fn all_planned(&self) -> Vec<Planned> {
+        let active = self.active.as_ref();
+        active.map_or_else(Vec::new, |active| {
+            plan::instances(&active.fleet, &self.options.program)
+        })
     }
 
     /// What older generations that open tasks pin say about each instance.
@@ -226,7 +231,12 @@ impl Keeper {
             let wait = if soon { RETRY } else { Duration::ZERO };
             self.reconcile_at = Some(Instant::now() + wait);
         } else {
-            if !self.planned().iter().any(|planned| planned.name == name) {
+            // One that is only stopped keeps its home.
+            if !self
+                .all_planned()
+                .iter()
+                .any(|planned| planned.name == name)
+            {
                 self.tidy_instance(name);
             }
             self.send_instances();

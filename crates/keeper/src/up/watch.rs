@@ -51,7 +51,8 @@ impl Keeper {
 
     fn credentials_now(&self) -> String {
         let files: Vec<PathBuf> = self.credential_files.iter().map(PathBuf::from).collect();
-        manifest::signature(&[], &files, &self.state.root)
+        // As manifests are looked at: behind their links, where a mounted secret changes.
+        manifest::signature(&files, &[], &self.state.root)
     }
 
     fn has_changed(&self) -> bool {
@@ -78,6 +79,14 @@ impl Keeper {
         }
     }
 
+    /// From here on this is what should run.
+    pub(super) fn take_set(&mut self, desired: Option<Set>, seen: Seen) {
+        self.desired = desired;
+        self.look_for_credentials();
+        self.has_seen(seen);
+        self.pursue_if_possible();
+    }
+
     /// Takes what the files say now; if they say something wrong, what runs stays.
     pub(super) fn read_again(&mut self) {
         let (read, seen) = Self::read_desired(&self.options, &self.state);
@@ -89,10 +98,7 @@ impl Keeper {
                 if std::mem::take(&mut self.save_is_broken) {
                     say("mainstay: the manifests are right again");
                 }
-                self.desired = desired;
-                self.look_for_credentials();
-                self.has_seen(seen);
-                self.pursue_if_possible();
+                self.take_set(desired, seen);
             }
             Err(problems) => {
                 self.has_seen(seen);

@@ -1,14 +1,19 @@
 //! Asks the kernel, as the user and in its view, whether paths can be used; and says what bars.
 //!
 //! Modes alone don't tell: access lists, mounts and the view itself count too. A helper child
-//! becomes the user and asks.
+//! becomes the user and asks; by its effective ids alone, so that the user's processes can't stop
+//! or end it.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::{c_path, first_closed, namespace};
+
+/// A manifest may name any number of paths, and each that is barred costs a helper of its own.
+const MOST: usize = 256;
 
 /// What a path is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,12 @@ pub fn barred(
     user: (u32, u32),
     mounts: Option<BorrowedFd<'_>>,
 ) -> io::Result<Vec<Barred>> {
-    let there: Vec<&(PathBuf, Use)> = wanted.iter().filter(|(path, _)| path.exists()).collect();
+    let mut known = BTreeSet::new();
+    let there: Vec<&(PathBuf, Use)> = wanted
+        .iter()
+        .filter(|(path, _)| known.insert(path) && path.exists())
+        .take(MOST)
+        .collect();
     if there.is_empty() {
         return Ok(Vec::new());
     }
@@ -106,13 +116,14 @@ fn ask(
                 mounts.is_none_or(|mounts| libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS) == 0);
             let became = entered
                 && libc::syscall(libc::SYS_setgroups, 0usize, std::ptr::null::<libc::gid_t>()) == 0
-                && libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0
-                && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0;
+                && libc::syscall(libc::SYS_setresgid, -1, gid, -1) == 0
+                && libc::syscall(libc::SYS_setresuid, -1, uid, -1) == 0;
             for (path, mode) in questions.iter().take(if became { usize::MAX } else { 0 }) {
-                let errno = match libc::access(path.as_ptr(), *mode) {
-                    0 => 0,
-                    _ => *libc::__errno_location(),
-                };
+                let errno =
+                    match libc::faccessat(libc::AT_FDCWD, path.as_ptr(), *mode, libc::AT_EACCESS) {
+                        0 => 0,
+                        _ => *libc::__errno_location(),
+                    };
                 let answer = [u8::try_from(errno).unwrap_or(u8::MAX)];
                 libc::write(writer.as_raw_fd(), answer.as_ptr().cast(), 1);
             }
