@@ -2,6 +2,7 @@
 //! just as well after an `up` that failed half-way, and again after a `down` that did.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::layout::Layout;
 use super::process::Tracked;
 use super::record::Cluster;
-use super::{cgroup, network, node};
+use super::{cgroup, network, node, up};
 
 /// Ends a cluster, if there is one.
 pub fn down(layout: Layout) -> Result<()> {
@@ -17,12 +18,21 @@ pub fn down(layout: Layout) -> Result<()> {
         eprintln!("no cluster is up");
         return Ok(());
     };
+    if !cluster.record.is_of_this_boot() {
+        // Nothing of it outlived the machine's restart: what has these names today is another's.
+        remove_state(&cluster.layout)?;
+        eprintln!("the cluster went with the machine's last boot; its state is gone now, too");
+        return Ok(());
+    }
     end_processes(&cluster)?;
     network::remove()?;
     cgroup::remove()?;
-    for (path, value) in &cluster.record.tunables {
-        fs::write(path, value)
-            .with_context(|| format!("failed to set {} back to {value}", path.display()))?;
+    // Only these, whatever the record names: it is root who writes.
+    for path in up::TUNABLES {
+        if let Some(value) = cluster.record.tunables.get(Path::new(path)) {
+            fs::write(path, value)
+                .with_context(|| format!("failed to set {path} back to {value}"))?;
+        }
     }
     remove_state(&cluster.layout)?;
     eprintln!("the cluster is gone");
@@ -55,18 +65,12 @@ fn end_processes(cluster: &Cluster) -> Result<()> {
 /// Nothing may be mounted in there any more: what we'd remove would be somebody else's.
 fn remove_state(layout: &Layout) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let state = layout.state.to_string_lossy();
-    let is_inside = |point: &str| {
-        point
-            .strip_prefix(&*state)
-            .is_some_and(|rest| rest.starts_with('/'))
-    };
-    if let Some(point) = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .find(|point| is_inside(point))
-    {
+    // The table has paths without links, and blanks as octal numbers.
+    let state = fs::canonicalize(&layout.state)?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut points = points.map(|point| point.replace("\\040", " "));
+    if let Some(point) = points.find(|point| Path::new(point).starts_with(&state)) {
         bail!("{point} is still mounted");
     }
-    fs::remove_dir_all(&layout.state).with_context(|| format!("failed to remove {state}"))
+    fs::remove_dir_all(&state).with_context(|| format!("failed to remove {}", state.display()))
 }

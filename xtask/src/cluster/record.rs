@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -24,6 +25,8 @@ pub struct Cluster {
 /// The file's content.
 #[derive(Serialize, Deserialize)]
 pub struct Record {
+    /// The machine's boot in which it was made: processes and settings don't outlive that.
+    pub boot: String,
     pub ports: Ports,
     /// In the order of their start.
     pub processes: Vec<Tracked>,
@@ -53,6 +56,10 @@ impl Record {
         let record = serde_json::from_slice(&text)
             .with_context(|| format!("failed to read {}", path.display()))?;
         Ok(Some(record))
+    }
+
+    pub fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot)
     }
 
     /// A live process, by its name and its node's.
@@ -87,7 +94,14 @@ impl Cluster {
         fs::create_dir_all(layout.state.join("logs"))
             .with_context(|| format!("failed to make {state}"))?;
         let lock = lock(&layout)?;
+        let owner = fs::metadata(&layout.state)?.uid();
+        if owner != 0 {
+            bail!(
+                "{state} belongs to user {owner}, who could change what root is to remove; name another folder with --state"
+            );
+        }
         let record = Record {
+            boot: boot_id()?,
             ports: Ports::choose()?,
             processes: Vec::new(),
             tunables: BTreeMap::new(),
@@ -148,6 +162,11 @@ impl Ports {
             kwok: next()?,
         })
     }
+}
+
+fn boot_id() -> Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim().to_owned())
 }
 
 fn lock(layout: &Layout) -> Result<File> {

@@ -17,7 +17,7 @@ use super::{build, control_plane, health, missing, network, node, process};
 use crate::run::root;
 
 /// What the kubelets set for the whole machine; `down` sets it back.
-const TUNABLES: [&str; 6] = [
+pub const TUNABLES: [&str; 6] = [
     "/proc/sys/vm/overcommit_memory",
     "/proc/sys/vm/panic_on_oom",
     "/proc/sys/kernel/panic",
@@ -31,6 +31,10 @@ pub fn up(layout: Layout, fleet: &Fleet) -> Result<()> {
     missing::for_up()?;
     build::build(&layout)?;
     let mut cluster = match Cluster::open(layout.clone())? {
+        Some(cluster) if !cluster.record.is_of_this_boot() => bail!(
+            "the cluster in {} went with the machine's last boot: call `cargo xtask cluster down` first",
+            cluster.layout.state.display()
+        ),
         Some(cluster) => cluster,
         None => {
             network::check_free()?;
