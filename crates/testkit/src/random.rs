@@ -36,8 +36,23 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `limit`; 0 below nothing.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.draw() % limit.max(1)
+    }
+
+    /// An index into as many.
+    pub fn pick(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
+    /// One of these.
+    pub fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.pick(from.len())]
+    }
+
     /// A number from `low` up to but not including `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.draw() % (high - low).max(1)
+        low + self.below(high - low)
     }
 }

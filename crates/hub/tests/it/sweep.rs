@@ -8,7 +8,7 @@
 //! In the end the tasks, what was done outside, the log and its projections are compared.
 //!
 //! `MAINSTAY_SWEEP_POINT` runs one point of every flow whose name it begins with: `NAME`, or
-//! `NAME at COMMIT FAULT` as a failure prints it.
+//! `NAME: POINT` as a failure prints it.
 
 mod apply;
 mod parking;
@@ -29,7 +29,7 @@ use store::Stage;
 
 use crate::rig::ground::{Fault, Outside};
 use crate::rig::world::{Fate, Results, World};
-use crate::rig::{Rig, in_virtual_time};
+use crate::rig::{Look, Rig, in_virtual_time};
 
 /// What a script does, and the tasks that are compared in the end.
 type Script = for<'a> fn(&'a Rig) -> Pin<Box<dyn Future<Output = Vec<String>> + 'a>>;
@@ -100,8 +100,9 @@ pub(crate) fn the_truth(_reason: &str, was_done: bool) -> ResumeAs {
 pub(crate) fn sweep(flows: &[Flow]) {
     let wanted = std::env::var("MAINSTAY_SWEEP_POINT").unwrap_or_default();
     for flow in flows {
-        let (flow_wanted, point_wanted) = match wanted.split_once(" at ") {
-            Some((name, point)) => (name, Some(format!("at {point}"))),
+        // `FLOW`, or `FLOW: POINT` as a failure names it; flows' names have no colon.
+        let (flow_wanted, point_wanted) = match wanted.split_once(": ") {
+            Some((name, point)) => (name, Some(point)),
             None => (wanted.as_str(), None),
         };
         if !flow.name.starts_with(flow_wanted) {
@@ -114,16 +115,14 @@ pub(crate) fn sweep(flows: &[Flow]) {
         let points = std::iter::once(Point::Twice).chain(at);
         let mut count = 0;
         for point in points {
-            let is_wanted = point_wanted
-                .as_ref()
-                .is_none_or(|only| *only == name(point));
-            if is_wanted {
+            if point_wanted.is_none_or(|only| only == name(point)) {
                 let (mut outcome, _) = run(flow, point);
                 outcome.forgive(&undisturbed, point);
-                assert_eq!(outcome, undisturbed, "{}, {}", flow.name, name(point));
+                assert_eq!(outcome, undisturbed, "{}: {}", flow.name, name(point));
                 count += 1;
             }
         }
+        assert!(count > 0, "{} has no such point", flow.name);
         println!("sweep: {}: {commits} commits, {count} points", flow.name);
     }
 }
@@ -140,7 +139,7 @@ fn name(point: Point) -> String {
 fn run(flow: &Flow, point: Point) -> (Outcome, u64) {
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| in_virtual_time(perform(flow, point))));
     ran.unwrap_or_else(|panic| {
-        eprintln!("failed: {}, {}", flow.name, name(point));
+        eprintln!("failed: {}: {}", flow.name, name(point));
         std::panic::resume_unwind(panic);
     })
 }
@@ -239,6 +238,7 @@ impl Rig {
     /// A person who answers whatever is asked about a task until it has ended. Told why it waits
     /// and whether the step in question was done, `how` says what to answer.
     pub(crate) async fn person(&self, id: &str, how: fn(&str, bool) -> ResumeAs) -> TaskView {
+        let mut look = Look::default();
         loop {
             let is_asked = |task: &TaskView| task.asked_step.is_some();
             let over = ["completed", "failed", "canceled"];
@@ -251,6 +251,8 @@ impl Rig {
                 return task;
             };
             let Some(done) = self.was_done(id, step).await else {
+                assert!(!look.is_over(), "no hub tells of step {step} of {id}");
+                look.again().await;
                 continue;
             };
             let reason = task.reason.unwrap_or_default();

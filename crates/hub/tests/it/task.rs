@@ -546,14 +546,17 @@ async fn a_provider_that_stays_away_has_the_task_wait_for_a_person() {
     let state = tempfile::tempdir().unwrap();
     let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
     let task = home.submit("x").await.id;
-    let view = loop {
+    let mut parked = None;
+    for _ in 0..50 {
         cut_off(&mut home, &task).await;
         let view = home.hub.task_get(&task).await.unwrap();
         if view.state != "working" {
-            break view;
+            parked = Some(view);
+            break;
         }
         later().await;
-    };
+    }
+    let view = parked.unwrap();
     assert_eq!(
         (view.state.as_str(), view.reason.as_deref(), view.attempts),
         ("input-required", Some("provider"), 35)

@@ -144,6 +144,7 @@ impl Life {
     async fn live(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
             let Some(mut served) = self.start().await else {
+                tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
             let after = self.serve(&mut served, &mut orders).await;

@@ -9,37 +9,9 @@ use std::time::Duration;
 use hub::Hub;
 use tokio::task::JoinHandle;
 
+use super::PATIENCE;
 use super::invariant::Watch;
-
-/// A seeded stream of numbers (SplitMix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn seeded(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.draw() % limit.max(1)
-    }
-
-    pub(crate) fn pick(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).unwrap_or(0)
-    }
-
-    pub(crate) fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.pick(from.len())]
-    }
-}
+pub(crate) use testkit::random::Random;
 
 /// What becomes of a call that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +81,12 @@ impl World {
 
     /// The hub that runs now, or the next.
     pub(crate) async fn hub(&self) -> Hub {
+        let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(hub) = self.hub.lock().unwrap().clone() {
                 return hub;
             }
+            assert!(tokio::time::Instant::now() < until, "no hub comes");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
