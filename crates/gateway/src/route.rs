@@ -76,6 +76,7 @@ fn decoded(segment: &str) -> String {
     while let Some((byte, after)) = rest.split_first() {
         let escaped = (*byte == b'%').then(|| after.get(..2)).flatten();
         let escaped = escaped
+            .filter(|pair| pair.iter().all(u8::is_ascii_hexdigit))
             .and_then(|pair| std::str::from_utf8(pair).ok())
             .and_then(|pair| u8::from_str_radix(pair, 16).ok());
         bytes.push(escaped.unwrap_or(*byte));
@@ -184,8 +185,8 @@ mod tests {
             Place::Model1("openai/a/b".into())
         );
         assert_eq!(
-            place(&Method::GET, "/v1/models/openai%2Fa%20b%zz%"),
-            Place::Model1("openai/a b%zz%".into())
+            place(&Method::GET, "/v1/models/openai%2Fa%20b%zz%+5%"),
+            Place::Model1("openai/a b%zz%+5%".into())
         );
         assert_eq!(
             place(&Method::POST, "/step/read%20file"),

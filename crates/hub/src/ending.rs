@@ -302,8 +302,7 @@ fn ended_event(attempt: u32, class: Class, exit: &ShimExit) -> mainstay_core::ev
 }
 
 /// Standard output as an answer: text less its last line break, as a shell's `$(…)` has it, or
-/// JSON after a first line `Content-Type: application/json` and an empty one. What says that it is
-/// JSON must be JSON: clients would get a text where they expect an object.
+/// JSON after a first line `Content-Type: application/json` and an empty one.
 fn answer_of(stdout: &str) -> Result<Answer, String> {
     let normal = stdout
         .strip_prefix("Content-Type:")
@@ -317,13 +316,13 @@ fn answer_of(stdout: &str) -> Result<Answer, String> {
             && rest[..at].trim().starts_with("application/json")
         {
             let body = rest[at + len..].trim();
-            return match serde_json::from_str::<serde::de::IgnoredAny>(body) {
-                Ok(_) => Ok(Answer {
+            return match json_fault(body.as_bytes()) {
+                None => Ok(Answer {
                     content_type: "application/json".into(),
                     output: body.as_bytes().to_vec(),
                 }),
-                Err(error) => Err(format!(
-                    "its answer says Content-Type: application/json, but what follows is no JSON: {error}"
+                Some(fault) => Err(format!(
+                    "its answer says Content-Type: application/json, but what follows is no JSON: {fault}"
                 )),
             };
         }
@@ -333,6 +332,13 @@ fn answer_of(stdout: &str) -> Result<Answer, String> {
         content_type: "text/plain; charset=utf-8".into(),
         output: text.as_bytes().to_vec(),
     })
+}
+
+/// What says that it is JSON must be JSON, as whoever shows it will read it: clients would get a
+/// text where they expect an object. Skipping over it would let through what can't be read.
+pub fn json_fault(body: &[u8]) -> Option<String> {
+    let read = serde_json::from_slice::<serde_json::Value>(body);
+    read.err().map(|error| error.to_string())
 }
 
 /// In the program's own last words, where it had some.
@@ -386,7 +392,15 @@ mod tests {
 
     #[test]
     fn an_answer_that_calls_itself_json_is_json_or_no_answer() {
-        for body in ["not json", "{\"a\": ", "", "{} {}"] {
+        for body in [
+            "not json",
+            "{\"a\": ",
+            "",
+            "{} {}",
+            "1e999",
+            "\"\\ud800\"",
+            &"[".repeat(200),
+        ] {
             let answer = answer_of(&format!("Content-Type: application/json\n\n{body}"));
             let told = answer.map(|answer| answer.content_type).unwrap_err();
             assert!(told.starts_with("its answer says"), "{told}");

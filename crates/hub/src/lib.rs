@@ -61,6 +61,7 @@ use std::time::Duration;
 use api::fleet::{Credential, Fleet};
 use tokio::sync::mpsc;
 
+pub use ending::json_fault;
 pub use error::{Code, HubError, Refusal};
 pub use service::AttemptHandle;
 pub use service_loop::Options;

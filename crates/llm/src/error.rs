@@ -232,9 +232,13 @@ fn status_of(kind: ErrorKind) -> u16 {
     }
 }
 
+/// A client that obeys sleeps for as long, with its task leased.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 fn seconds(header: &str) -> Option<Duration> {
     let seconds: f64 = header.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let wait = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(wait.min(LONGEST_WAIT))
 }
 
 /// Bounds a message, drops control characters, and blanks words that look like keys: a provider's 401 quotes part of

@@ -65,7 +65,7 @@ pub fn instance_or_owner(target: &str) -> String {
 fn instance(target: &str) -> Option<String> {
     let (owner, last) = target.rsplit_once('/')?;
     let owner = owner.replace('/', "-");
-    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(format!("{owner}-{last}"));
     }
     let index = last.strip_prefix(&owner)?;
@@ -81,6 +81,7 @@ mod tests {
         let check = |target: &str, expect: &str| assert_eq!(instance_or_owner(target), expect);
         check("researcher", "researcher");
         check("researcher/1", "researcher-1");
+        assert_eq!(instance("researcher/"), None);
         check("researcher/researcher-1", "researcher-1");
         check("desk/files", "desk-files");
         check("desk/files/0", "desk-files-0");

@@ -167,7 +167,8 @@ fn event(incoming: &mut Incoming, message: ToHub) -> Result<HomeEvent, LinkError
             let mut bytes = Vec::new();
             let memory = std::fs::File::from(incoming.descriptor("a credential file")?);
             let limit = u64::try_from(hub::secret::MAX_SECRET_BYTES).unwrap_or(u64::MAX);
-            memory.take(limit).read_to_end(&mut bytes)?;
+            // One more, so that what is too long is refused and not cut.
+            memory.take(limit + 1).read_to_end(&mut bytes)?;
             let text = SecretText(String::from_utf8_lossy(&bytes).into_owned());
             return Ok(HomeEvent::CredentialFile { path, text });
         }

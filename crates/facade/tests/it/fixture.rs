@@ -20,7 +20,6 @@ use serde_json::Value;
 use testkit::http::{Answer, Request};
 use tokio::sync::mpsc;
 
-/// How long anything in these tests may take.
 /// What the fixture's fleet was resolved from; it is written as it is, too.
 const MANIFESTS: &str = "apiVersion: mainstay.dev/v1alpha1
 kind: Agent
@@ -32,6 +31,7 @@ kind: Agent
 metadata: {name: talker}
 spec: {models: [script/demo]}
 ";
+/// How long anything in these tests may take.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// A served hub.

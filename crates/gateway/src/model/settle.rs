@@ -68,14 +68,14 @@ pub(super) fn failure(call: &ModelCall, failed: &Failed, has_left: bool) -> Fail
         retry_after: failed.retry_after,
         credential: failed
             .is_credential()
-            .then(|| replace_credential(call, &failed.message)),
+            .then(|| replace_credential(candidate, &failed.message)),
     }
 }
 
 /// What a person reads of a credential that is refused or missing: whose, where it comes from, and
-/// how it is replaced. Only where the last model's is refused, too, is it a matter of credentials.
-fn replace_credential(call: &ModelCall, said: &str) -> String {
-    let Some(candidate) = call.candidates.last() else {
+/// how it is replaced.
+fn replace_credential(candidate: Option<&Candidate>, said: &str) -> String {
+    let Some(candidate) = candidate else {
         return said.to_owned();
     };
     let provider = &candidate.provider;

@@ -32,7 +32,6 @@ pub(super) async fn deliver(client: &reqwest::Client, call: &ServiceCall) -> End
     refused(status, &body)
 }
 
-/// What says that it is JSON must be JSON: clients would get a text where they expect an object.
 fn output(is_json: bool, body: Vec<u8>) -> Ended {
     if !is_json {
         return Ended::Done {
@@ -40,14 +39,14 @@ fn output(is_json: bool, body: Vec<u8>) -> Ended {
             output: body,
         };
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&body) {
-        Ok(_) => Ended::Done {
+    match hub::json_fault(&body) {
+        None => Ended::Done {
             content_type: "application/json",
             output: body,
         },
         // Another attempt would be given the same recorded answers and say the same.
-        Err(error) => Ended::Failed(format!(
-            "the service's answer says Content-Type: application/json, but it is no JSON: {error}"
+        Some(fault) => Ended::Failed(format!(
+            "the service's answer says Content-Type: application/json, but it is no JSON: {fault}"
         )),
     }
 }

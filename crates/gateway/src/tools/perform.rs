@@ -58,9 +58,8 @@ impl ToolCall {
     fn gives_up(&self, timed_out: bool, may_repeat: bool) -> bool {
         let is_agent = matches!(self.tool.kind, ToolKind::Agent { .. });
         match self.effect {
-            Effect::Pure => timed_out || !may_repeat,
-            Effect::Keyed if is_agent => timed_out || !may_repeat,
-            Effect::Keyed => !may_repeat,
+            Effect::Keyed if !is_agent => !may_repeat,
+            Effect::Pure | Effect::Keyed => timed_out || !may_repeat,
             Effect::Queryable | Effect::Opaque => false,
         }
     }

@@ -35,6 +35,10 @@ async fn look(client: &Client, id: &str, agent: &str) -> Option<String> {
     if cell(&task, "state") != "submitted" {
         return None;
     }
+    // The hub knows it where another task, a person's stop or a provider is in the way.
+    if let Some(why) = task.pointer("/error/message").and_then(Value::as_str) {
+        return Some(printable(&format!("waits: {why}")));
+    }
     let list = client.get("/api/v1/instances").await.ok()?;
     let instances: Vec<&Value> = items(&list)
         .filter(|instance| cell(instance, "agent") == agent)
