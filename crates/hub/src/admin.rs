@@ -369,8 +369,10 @@ fn queued(state: &State) -> Vec<(String, i64)> {
     let mut counts: std::collections::BTreeMap<String, i64> =
         agents.map(|agent| (agent.clone(), 0)).collect();
     for (agent, queue) in &state.queues {
-        let count = i64::try_from(queue.len()).unwrap_or(i64::MAX);
-        counts.insert(agent.clone(), count);
+        if !queue.is_empty() || counts.contains_key(agent) {
+            let count = i64::try_from(queue.len()).unwrap_or(i64::MAX);
+            counts.insert(agent.clone(), count);
+        }
     }
     counts.into_iter().collect()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::keys;
 use crate::shared::write;
-use crate::tx::Tx;
+use crate::tx::{Tx, unread};
 use crate::{Code, HubError};
 
 /// Steps after which an ambient task is closed and a new one begun.
@@ -50,13 +50,11 @@ impl Tx<'_> {
     }
 
     /// Whether a task is open; `None` if there is none of this id.
-    fn is_open(&self, id: &str) -> Result<Option<bool>, HubError> {
+    pub(crate) fn is_open(&self, id: &str) -> Result<Option<bool>, HubError> {
         if let Some(open) = self.state.tasks.get(id) {
             return Ok(Some(!open.record.task.state.is_terminal()));
         }
-        let row = self.state.log.read().task(id).map_err(|error| {
-            HubError::new(Code::Internal, format!("failed to read the log: {error}"))
-        })?;
+        let row = self.state.log.read().task(id).map_err(unread)?;
         Ok(row.map(|row| !store::TERMINAL_STATES.contains(&row.state.as_str())))
     }
 

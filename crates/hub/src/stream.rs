@@ -116,7 +116,7 @@ pub(crate) enum Published {
 /// Frames kept per task, and their text in bytes.
 const MAX_FRAMES: usize = 2048;
 const MAX_BYTES: usize = 1024 * 1024;
-/// Rings kept; the oldest ended ones go first.
+/// Rings kept; the oldest ended ones go first. Readers hold theirs, and are bounded themselves.
 const MAX_RINGS: usize = 2048;
 
 #[derive(Default)]
@@ -135,7 +135,7 @@ struct Ring {
 
 /// The text of one call: a step's number, and which of its tries.
 struct Said {
-    call: (u32, usize),
+    call: (u32, u64),
     text: String,
 }
 
@@ -165,7 +165,7 @@ impl Ring {
     }
 
     /// Remembers what a call says; a new try of a step takes the place of the one before.
-    fn remember(&mut self, call: (u32, usize), text: &str, size: u64) {
+    fn remember(&mut self, call: (u32, u64), text: &str, size: u64) {
         let other_try = |said: &Said| said.call.0 == call.0 && said.call.1 != call.1;
         if self.said.iter().any(other_try) {
             self.said.retain(|said| !other_try(said));
@@ -292,7 +292,7 @@ impl Streams {
 
     /// Text of the answer as it comes; not durable. `call` names the step and which of its tries
     /// says it; without it the text is the attempt's own, and void with the attempt.
-    pub(crate) fn chunk(&self, task: &str, call: Option<(u32, usize)>, text: &str) {
+    pub(crate) fn chunk(&self, task: &str, call: Option<(u32, u64)>, text: &str) {
         let newest = *self.size.borrow();
         let channel = self.channel(task);
         let mut ring = lock(&channel.ring);
@@ -315,11 +315,16 @@ impl Streams {
     fn channel(&self, task: &str) -> Arc<Channel> {
         let mut rings = lock(&self.rings);
         if rings.len() >= MAX_RINGS && !rings.contains_key(task) {
-            let ended = rings
+            // Ended ones first, then the quietest that nobody reads: one that is wanted again
+            // begins anew with what the log knows.
+            let unread = rings
                 .iter()
-                .filter(|(_, channel)| lock(&channel.ring).ended);
-            let oldest = ended
-                .min_by_key(|(_, channel)| lock(&channel.ring).last)
+                .filter(|(_, channel)| Arc::strong_count(channel) == 1);
+            let oldest = unread
+                .min_by_key(|(_, channel)| {
+                    let ring = lock(&channel.ring);
+                    (!ring.ended, ring.last)
+                })
                 .map(|(id, _)| id.clone());
             if let Some(oldest) = oldest {
                 rings.remove(&oldest);
@@ -534,6 +539,20 @@ mod tests {
             Kept::Frame(FrameKind::Restart) => String::new(),
             _ => text,
         })
+    }
+
+    #[test]
+    fn however_many_tasks_are_open_the_rings_are_bounded() {
+        let streams = Streams::new(4);
+        let read = streams.channel("read");
+        streams.publish("read", 4, message());
+        for n in 0..MAX_RINGS + 10 {
+            streams.publish(&format!("t{n}"), 5, message());
+        }
+        let rings = lock(&streams.rings);
+        assert_eq!(rings.len(), MAX_RINGS);
+        assert!(rings.contains_key("read"), "a client reads it");
+        drop(read);
     }
 
     #[test]

@@ -221,6 +221,15 @@ impl<'a> Tx<'a> {
         if open.record.task.attempt != attempt {
             return;
         }
+        // Asked for again and again, an answer that is marked already makes no entries.
+        let says_nothing = open.record.step(mark.n).is_some_and(|step| {
+            step.mark_attempt == attempt
+                && step.mark == mark
+                && (step.ever_delivered || !mark.delivered)
+        });
+        if says_nothing {
+            return;
+        }
         let event = Event::StepsMarked {
             attempt,
             marks: vec![mark],
@@ -526,7 +535,7 @@ impl After {
 }
 
 /// A read that fails is not taken for "not there".
-fn unread(error: store::StoreError) -> HubError {
+pub(crate) fn unread(error: store::StoreError) -> HubError {
     let message = format!("failed to read the log: {error}");
     HubError::new(Code::Internal, message)
 }

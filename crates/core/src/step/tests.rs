@@ -368,3 +368,20 @@ fn only_a_model_call_that_fails_is_its_providers_failure() {
     assert_eq!(played.record.task.cut_off, Some(1));
     assert_eq!(played.record.task.provider_failed, Some(1));
 }
+
+#[test]
+fn the_time_between_a_failure_and_its_retry_is_no_work() {
+    let mut played = Played::new();
+    played.attempt(1).event(&Event::TaskFailed {
+        code: "budget".into(),
+        message: "time".into(),
+        diverged_at: None,
+    });
+    played.seq += 1000;
+    played.event(&Event::TaskRetried);
+    assert_eq!(played.record.task.waited_ms, 1001);
+    played.attempt(2).event(&Event::TaskCanceled);
+    played.seq += 100;
+    played.event(&Event::TaskRetried);
+    assert_eq!(played.record.task.waited_ms, 1102);
+}

@@ -241,6 +241,10 @@ fn ended(record: &mut TaskRecord, state: TaskState, diverged_at: Option<u32>) {
     let (delivered, replayed) = record.counts(state == TaskState::Completed);
     let task = &mut record.task;
     task.state = state;
+    if state != TaskState::Completed {
+        // Only a person's `task retry` has it go on: the time until then is no work.
+        task.parked_ms.get_or_insert(task.updated_ms);
+    }
     task.reason = None;
     task.asked_step = None;
     task.error_code = None;

@@ -255,6 +255,7 @@ pub(super) fn run(
             answer: None,
         });
     }
+    let said_in = fenced(tx, caller)?.updated_seq;
     let spool = Spool::new();
     lock(&tx.shared.spools).insert((caller.task.clone(), step.n), Arc::clone(&spool));
     let stream = open_stream(tx, hub, caller, step.n, false, Arc::clone(&spool));
@@ -267,6 +268,7 @@ pub(super) fn run(
         name: step.name.clone(),
         occasion,
         spool,
+        said_in,
         shows_text: shows_text(caller, step.kind),
         settled: false,
         handed: false,

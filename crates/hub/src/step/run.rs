@@ -34,6 +34,8 @@ pub struct StepRun {
     pub(super) name: String,
     pub(super) occasion: Occasion,
     pub(super) spool: Arc<Spool>,
+    /// The entry that says this try is made: another try has another.
+    pub(super) said_in: u64,
     pub(super) shows_text: bool,
     pub(super) settled: bool,
     /// Given to whoever performs it: until then nothing was sent.
@@ -90,7 +92,7 @@ impl StepRun {
             && let Some(text) = text_delta
             && !text.is_empty()
         {
-            let call = (self.n, Arc::as_ptr(&self.spool) as usize);
+            let call = (self.n, self.said_in);
             self.hub
                 .shared
                 .streams

@@ -164,7 +164,10 @@ fn state_of(tx: &mut Tx<'_>, id: &str) -> Result<TaskState, HubError> {
 fn is_erased(tx: &Tx<'_>, id: &str) -> bool {
     tx.state.tasks.get(id).is_none_or(|open| {
         let (log, seq) = (&tx.state.log, open.record.task.input_seq);
-        let input = crate::input::payload_json(log.read(), seq, "input");
-        seq < log.size() && input.is_ok_and(|input| input.is_null())
+        seq < log.size()
+            && log
+                .read()
+                .has_payload(seq, "input")
+                .is_ok_and(|there| !there)
     })
 }

@@ -11,7 +11,7 @@ use super::SubmitTask;
 use crate::caller::Caller;
 use crate::keys;
 use crate::stream::FrameKind;
-use crate::tx::Tx;
+use crate::tx::{Tx, unread};
 use crate::view::TaskView;
 use crate::{Code, Hub, HubError, Refusal};
 
@@ -58,9 +58,7 @@ impl Hub {
         self.writer
             .run(move |tx| {
                 // One whose content was erased can't be loaded and is there all the same.
-                let is_known =
-                    |tx: &Tx<'_>| matches!(tx.state.log.read().task(&child), Ok(Some(_)));
-                if tx.load(&child) || is_known(tx) {
+                if tx.load(&child) || tx.is_open(&child)?.is_some() {
                     Ok(child)
                 } else {
                     submitted(tx, &child, submit, Some(parent))
@@ -97,12 +95,6 @@ fn submitted(
         ));
     };
     let queue_max = agent.queue_max as usize;
-    let fingerprint = format!(
-        "{}|{}|{}",
-        submit.agent,
-        submit.session.as_deref().unwrap_or(""),
-        submit.input
-    );
     let idempotency = submit
         .idempotency_key
         .as_deref()
@@ -110,7 +102,7 @@ fn submitted(
     if let Some(key) = idempotency
         && let Some(known) = tx.idempotent(key)?
     {
-        return same_request(tx, &known, &fingerprint);
+        return same_request(tx, &known, &submit);
     }
     if tx.low_space() {
         return Err(HubError::new(
@@ -181,22 +173,22 @@ fn submitted(
 }
 
 /// The key was used: for this request it gives the task, for another it is an error.
-fn same_request(tx: &mut Tx<'_>, known: &str, fingerprint: &str) -> Result<String, HubError> {
+fn same_request(tx: &mut Tx<'_>, known: &str, submit: &SubmitTask) -> Result<String, HubError> {
     tx.load(known);
     let Some(open) = tx.state.tasks.get(known) else {
         // Its content was erased since: nothing is left to compare with.
         return Ok(known.to_owned());
     };
     let task = &open.record.task;
-    let reader = tx.state.log.read();
-    let input = crate::input::payload_json(reader, task.input_seq, "input").unwrap_or_default();
-    let session = &task.session;
+    let (reader, seq) = (tx.state.log.read(), task.input_seq);
+    let is_there = reader.has_payload(seq, "input").map_err(unread)?;
+    let input = crate::input::payload_json(reader, seq, "input").map_err(unread)?;
     // A fresh session's name was made by us and is not part of the request.
-    let same = [
-        format!("{}|{session}|{input}", task.agent),
-        format!("{}||{input}", task.agent),
-    ];
-    if input.is_null() || same.iter().any(|same| same == fingerprint) {
+    let session = submit.session.as_ref();
+    let is_same = task.agent == submit.agent
+        && session.is_none_or(|session| *session == task.session)
+        && input == submit.input;
+    if !is_there || is_same {
         Ok(known.to_owned())
     } else {
         Err(HubError::new(

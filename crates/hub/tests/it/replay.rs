@@ -64,6 +64,30 @@ async fn an_agents_death_repeats_no_call() {
 }
 
 #[tokio::test]
+async fn an_answer_asked_for_again_and_again_and_never_taken_makes_one_entry() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
+    let task = home.submit("x").await.id;
+    let (_, attempts) = home.shim.assigned().await;
+    let caller = home.hub.identify(&attempts[0].token).await.unwrap();
+    let order = || tool(r#"{"order":1}"#, Effect::Opaque);
+    home.call(&caller, order(), "r").await;
+    home.ended(&task, 1, killed(), true).await;
+    let caller = home.hub.identify(&attempts[1].token).await.unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..5 {
+        let turn = home.hub.step_begin(&caller, order()).await.unwrap();
+        let StepTurn::Answer(unread) = turn else {
+            panic!("a recorded answer")
+        };
+        drop(unread);
+        sizes.push(home.hub.log_head().await.unwrap().size);
+    }
+    assert_eq!(sizes[1..], [sizes[0]; 4]);
+    home.end().await;
+}
+
+#[tokio::test]
 async fn no_byte_of_a_held_answer_leaves_before_its_commit() {
     let state = tempfile::tempdir().unwrap();
     let mut home = Home::start(state.path(), &fleet(|_| {}), vec![]).await;
