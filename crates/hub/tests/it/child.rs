@@ -1,7 +1,7 @@
 //! An agent called as a tool: a task of its own, and what its waiting and its end mean for the
 //! task that called it.
 
-use contract::shim::{Exit, Fact, ToShim};
+use contract::shim::{Exit, ToShim};
 use hub::caller::Caller;
 use hub::step::{Effect, StepRun, StepTurn};
 use hub::view::TaskView;
@@ -50,12 +50,7 @@ async fn called(home: &mut Home) -> Called {
 /// Two crashes alike: the task waits for a person.
 async fn poison(home: &mut Home, task: &str) {
     home.ended(task, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: task.into(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&task, 2).await;
     home.ended(task, 2, exited(1, ""), false).await;
     let view = home.hub.task_wait(task, WAIT).await.unwrap();
     assert_eq!(view.state, "input-required");

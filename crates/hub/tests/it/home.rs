@@ -140,6 +140,16 @@ impl Home {
         self.shim.fact(fact).await;
     }
 
+    /// The shim started the next attempt by itself.
+    pub(crate) async fn started(&mut self, task: &str, attempt: u32) {
+        let fact = Fact::AttemptStarted {
+            task: task.to_owned(),
+            attempt,
+            pid: 1,
+        };
+        self.fact(fact).await;
+    }
+
     /// The process ends.
     pub(crate) async fn ended(&mut self, task: &str, attempt: u32, exit: Exit, will_restart: bool) {
         self.shim.ended(task, attempt, exit, will_restart).await;

@@ -1,6 +1,6 @@
 //! What a second attempt, a second hub and a second process get.
 
-use contract::shim::{Fact, Running};
+use contract::shim::Running;
 use hub::Code;
 use hub::answer::Broken;
 use hub::step::{Effect, Settled, StepTurn};
@@ -225,12 +225,7 @@ async fn an_agent_that_the_hubs_death_cut_off_is_not_counted() {
     home.end().await;
     let mut home = Home::start(state.path(), &fleet, vec![]).await;
     home.ended(&task, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: task.clone(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&task, 2).await;
     home.ended(&task, 2, exited(0, "ok"), false).await;
     assert_eq!(
         home.hub.task_wait(&task, WAIT).await.unwrap().state,
@@ -249,12 +244,7 @@ async fn an_agent_whose_connection_went_with_the_hub_between_two_calls_is_not_co
     home.end().await;
     let mut home = Home::start(state.path(), &fleet, vec![]).await;
     home.ended(&task, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: task.clone(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&task, 2).await;
     // This one began under the hub that is there, so its crash is its own.
     home.ended(&task, 2, exited(1, ""), false).await;
     let view = home.hub.task_wait(&task, WAIT).await.unwrap();

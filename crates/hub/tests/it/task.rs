@@ -1,6 +1,6 @@
 //! A task from its submission to its end.
 
-use api::fleet::{Runtime, ServiceProtocol};
+use api::fleet::{Fleet, Runtime, ServiceProtocol};
 use contract::shim::{Fact, Running, ToShim};
 use hub::Code;
 use hub::task::{Resume, TaskFilter};
@@ -97,12 +97,7 @@ async fn two_crashes_alike_with_nothing_done_between_wait_for_a_person() {
     let task = home.submit("x").await.id;
     home.shim.assigned().await;
     home.ended(&task, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: task.clone(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&task, 2).await;
     home.ended(&task, 2, exited(1, ""), true).await;
     let view = home.hub.task_wait(&task, WAIT).await.unwrap();
     assert_eq!(
@@ -294,17 +289,21 @@ async fn what_a_call_cost_that_failed_is_in_the_metrics() {
     home.end().await;
 }
 
-#[tokio::test]
-async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
-    let state = tempfile::tempdir().unwrap();
-    let fleet = fleet(|agent| {
+/// The helper as a service.
+fn service() -> Fleet {
+    fleet(|agent| {
         agent.runtime = Runtime::Service {
             command: vec!["true".into()],
             protocol: ServiceProtocol::Http,
             port: None,
         };
-    });
-    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    })
+}
+
+#[tokio::test]
+async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &service(), vec![]).await;
     let rests = |wanted: bool| move |message: &ToShim| matches!(message, ToShim::Marks { idle, .. } if *idle == wanted);
     home.shim.until(rests(true)).await;
     let task = home.submit("x").await.id;
@@ -317,14 +316,7 @@ async fn a_service_may_rest_for_as_long_as_no_task_waits_for_it() {
 #[tokio::test]
 async fn a_services_call_outside_any_task_is_answered_when_nobody_knows_its_outcome() {
     let state = tempfile::tempdir().unwrap();
-    let fleet = fleet(|agent| {
-        agent.runtime = Runtime::Service {
-            command: vec!["true".into()],
-            protocol: ServiceProtocol::Http,
-            port: None,
-        };
-    });
-    let mut home = Home::start(state.path(), &fleet, vec![]).await;
+    let mut home = Home::start(state.path(), &service(), vec![]).await;
     let has_tokens = |message: &ToShim| matches!(message, ToShim::ServiceTokens { .. });
     let ToShim::ServiceTokens { tokens, .. } = home.shim.until(has_tokens).await else {
         panic!("tokens were waited for");
@@ -391,12 +383,7 @@ async fn a_task_that_waits_behind_another_of_its_session_says_behind_which() {
     // Two crashes in a row: the first waits for a person. The second is of its session and would
     // be parked with it, but for a third that comes later.
     home.ended(&first.id, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: first.id.clone(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&first.id, 2).await;
     home.ended(&first.id, 2, exited(1, ""), false).await;
     let third = home.hub.task_submit(turn("three")).await.unwrap();
     assert_eq!(third.state, "submitted");
@@ -456,12 +443,7 @@ async fn the_time_for_which_a_task_waits_for_a_person_is_no_time_of_its_budget()
     let task = home.submit("x").await.id;
     home.shim.assigned().await;
     home.ended(&task, 1, exited(1, ""), true).await;
-    home.fact(Fact::AttemptStarted {
-        task: task.clone(),
-        attempt: 2,
-        pid: 1,
-    })
-    .await;
+    home.started(&task, 2).await;
     home.ended(&task, 2, exited(1, ""), false).await;
     let parked = std::time::Instant::now();
     while parked.elapsed() < std::time::Duration::from_millis(2500) {
