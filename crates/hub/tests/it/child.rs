@@ -50,7 +50,7 @@ async fn called(home: &mut Home) -> Called {
 /// Two crashes alike: the task waits for a person.
 async fn poison(home: &mut Home, task: &str) {
     home.ended(task, 1, exited(1, ""), true).await;
-    home.started(&task, 2).await;
+    home.started(task, 2).await;
     home.ended(task, 2, exited(1, ""), false).await;
     let view = home.hub.task_wait(task, WAIT).await.unwrap();
     assert_eq!(view.state, "input-required");
