@@ -25,9 +25,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["hub", "mcp", "llm"]),
     ("facade", &["hub", "mcp"]),
     ("runtime", &["contract", "llm"]),
+    ("relay", &["contract"]),
+    ("cluster", &["hub"]),
+    ("operator", &["api", "contract"]),
     (
         "mainstay",
-        &["keeper", "hub", "gateway", "facade", "runtime"],
+        &[
+            "keeper", "hub", "gateway", "facade", "runtime", "relay", "cluster", "operator",
+        ],
     ),
     ("testkit", &["api", "contract"]),
     ("xtask", &[]),

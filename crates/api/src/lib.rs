@@ -11,6 +11,7 @@ pub mod duration;
 mod file;
 pub mod fleet;
 mod format;
+pub mod kubernetes;
 mod later;
 pub mod manifest;
 mod nearest;

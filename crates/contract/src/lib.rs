@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod frame;
 pub mod keeper;
+pub mod pod;
 pub mod shim;
 
 /// The oldest and newest version of these messages this build speaks.

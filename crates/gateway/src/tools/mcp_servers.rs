@@ -86,14 +86,16 @@ impl McpServers {
         &self,
         hub: &Hub,
         tool: &Tool,
-        server: &Server,
+        server: &Arc<Server>,
     ) -> Result<Arc<Vec<mcp::Tool>>, CallError> {
         let patience = Instant::now() + STARTING;
         let known = server.known(false).await.is_some();
         loop {
             let read = async {
                 let client = self.client(hub, tool, server).await?;
-                Ok((client.list_tools(OPENING).await?, client.tool_changes()))
+                let tools = client.list_tools(OPENING).await;
+                doubt(hub, tool, server, &client, &tools);
+                Ok((tools?, client.tool_changes()))
             };
             match read.await {
                 Ok((tools, changes)) => {
@@ -123,11 +125,7 @@ impl McpServers {
             .await
             .map_err(|error| CallError::NotSent(error.to_string()))?;
         let answer = client.call_tool(call).await;
-        let is_ours = matches!(tool.kind, ToolKind::McpStdio { .. });
-        if is_ours && matches!(answer, Err(CallError::TimedOut { .. })) {
-            let instance = format!("{}-{}-0", tool.registry, tool.name);
-            tokio::spawn(restart_if_stuck(hub.clone(), instance, server, client));
-        }
+        doubt(hub, tool, &server, &client, &answer);
         answer
     }
 
@@ -188,6 +186,22 @@ impl McpServers {
             .entry(key)
             .or_default()
             .clone()
+    }
+}
+
+/// A request that ran into its time makes a server of ours one to look at.
+fn doubt<T>(
+    hub: &Hub,
+    tool: &Tool,
+    server: &Arc<Server>,
+    client: &Arc<Client>,
+    answer: &Result<T, CallError>,
+) {
+    let is_ours = matches!(tool.kind, ToolKind::McpStdio { .. });
+    if is_ours && matches!(answer, Err(CallError::TimedOut { .. })) {
+        let instance = format!("{}-{}-0", tool.registry, tool.name);
+        let (hub, server, client) = (hub.clone(), Arc::clone(server), Arc::clone(client));
+        tokio::spawn(restart_if_stuck(hub, instance, server, client));
     }
 }
 
