@@ -25,6 +25,8 @@ pub const POD_DOOR_PORT: u16 = 7443;
 pub const FACADE_PORT: u16 = 7080;
 /// Where a pod's relay answers the kubelet's probes: `/readyz` and `/livez`.
 pub const PROBE_PORT: u16 = 7081;
+/// Where the program lies in Mainstay's own image. Not below `/mainstay`, where pods mount things.
+pub const IMAGE_PROGRAM: &str = "/bin/mainstay";
 /// Where the program lies in a pod, copied there by the init container.
 pub const PROGRAM: &str = "/mainstay/bin/mainstay";
 /// What the shim writes: spool, logs, scratch. An `emptyDir`.
