@@ -1,7 +1,14 @@
-//! Names that everything on Kubernetes shares: the group, labels, and what objects are called.
+//! What everything on Kubernetes shares: the group, labels, what objects are called, and how a
+//! custom resource is read as the manifest that it is.
 //!
 //! Only words and rules for making names. Objects are built by `operator`; custom resource
 //! definitions are in `crd`.
+
+mod document;
+mod lenient;
+
+pub use document::document;
+pub use lenient::{Lenient, Refused, resolve_lenient};
 
 /// The API group.
 pub const GROUP: &str = "mainstay.dev";

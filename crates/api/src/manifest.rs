@@ -112,6 +112,9 @@ pub struct Metadata {
     /// For people, and to tell agents apart in lists.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// For tools that handle manifests; nothing here reads them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The objects of these documents, each right in itself; or everything that is wrong with one of them.

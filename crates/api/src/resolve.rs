@@ -69,8 +69,17 @@ pub struct Resolved {
 
 /// Validates the whole set and resolves it; or says everything that is wrong with it.
 pub fn resolve(documents: &[Document], facts: &Facts<'_>) -> Result<Resolved, Problems> {
+    resolve_without(documents, facts, &BTreeSet::new())
+}
+
+/// The same for a set that had to do without some of its objects: a reference to one of them says so.
+pub(crate) fn resolve_without(
+    documents: &[Document],
+    facts: &Facts<'_>,
+    left_out: &BTreeSet<(Kind, String)>,
+) -> Result<Resolved, Problems> {
     let parsed = parse_all(documents);
-    let mut resolver = Resolver::new(&parsed, facts);
+    let mut resolver = Resolver::new(&parsed, facts, left_out);
     resolver.workspace();
     resolver.providers();
     resolver.prompt_packs();
@@ -132,6 +141,8 @@ struct Resolver<'a> {
     written: &'a [Object],
     /// Objects that are there but can't be used, here or since they were read.
     broken: BTreeSet<(Kind, String)>,
+    /// Objects that there are, but not in this set.
+    left_out: &'a BTreeSet<(Kind, String)>,
     incomplete: bool,
     fleet: Fleet,
     problems: Vec<Problem>,
@@ -139,12 +150,17 @@ struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    fn new(parsed: &'a Parsed, facts: &'a Facts<'a>) -> Self {
+    fn new(
+        parsed: &'a Parsed,
+        facts: &'a Facts<'a>,
+        left_out: &'a BTreeSet<(Kind, String)>,
+    ) -> Self {
         let mut resolver = Self {
             facts,
             objects: BTreeMap::new(),
             written: &parsed.objects,
             broken: parsed.broken.clone(),
+            left_out,
             incomplete: parsed.incomplete,
             fleet: Fleet::empty(crate::manifest::DEFAULT_NAMESPACE),
             problems: Vec::new(),
@@ -182,6 +198,12 @@ impl<'a> Resolver<'a> {
     /// Reports a reference to an object that isn't there.
     fn missing(&mut self, object: &Object, field: &str, kind: Kind, name: &str) {
         if self.is_full() || self.incomplete || self.broken.contains(&(kind, name.to_owned())) {
+            return;
+        }
+        if self.left_out.contains(&(kind, name.to_owned())) {
+            let message = format!("{kind} {} can't be used now", quoted(name));
+            let hint = format!("see what is wrong with {kind} {}", quoted(name));
+            self.hinted(object, field, message, hint);
             return;
         }
         let names: Vec<&str> = self.of_kind(kind).into_iter().map(Object::name).collect();

@@ -10,6 +10,7 @@ mod agent;
 mod document;
 mod field;
 mod foreign;
+mod lenient;
 mod provider;
 mod robust;
 mod set;
@@ -33,7 +34,8 @@ fn documents(set: &str) -> Vec<Document> {
         .collect()
 }
 
-fn resolve_documents(documents: &[Document]) -> Result<Resolved, Problems> {
+/// The facts of all tests: one model has a price, one file exists.
+fn facts<T>(with: impl FnOnce(&Facts<'_>) -> T) -> T {
     let model = |_: &str, model: &str| {
         (model == "gpt-5.1").then_some(ModelFacts {
             price: Some(Price {
@@ -72,7 +74,11 @@ fn resolve_documents(documents: &[Document]) -> Result<Resolved, Problems> {
         }
     };
     facts.check_script = &script;
-    api::resolve(documents, &facts)
+    with(&facts)
+}
+
+fn resolve_documents(documents: &[Document]) -> Result<Resolved, Problems> {
+    facts(|facts| api::resolve(documents, facts))
 }
 
 fn resolve(set: &str) -> Result<Resolved, Problems> {
