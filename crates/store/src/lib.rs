@@ -35,7 +35,10 @@ pub use batch::{
 pub use directory::RESERVE_BYTES;
 pub use error::{OpenError, StoreError};
 pub use ground::{Ground, Machine, Stage};
-pub use ledger::{Entry, Head, PublicKey, SignedHead, SigningKey};
+pub use ledger::{
+    Entry, Hash, Head, Levels, MAX_ENTRY_BYTES, MAX_PAYLOAD_BYTES, PublicKey, SALT_BYTES,
+    SaltedPayload, SignedHead, SigningKey, leaf_hash, payload_digest, verify_inclusion,
+};
 pub use log::{Log, Options};
 pub use payload::PayloadRow;
 pub use reader::Reader;

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use ledger::{Entry, Head, PublicKey, SignedHead};
+use ledger::{Entry, Head, PublicKey, SaltedPayload, SignedHead};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::append;
@@ -134,6 +134,24 @@ impl Reader {
         Ok(statement
             .query_row(params![first, last, name], |row| row.get(0))
             .optional()?)
+    }
+
+    /// A payload with its salt: what proves to others that its entry names it.
+    pub fn salted_payload(
+        &self,
+        seq: u64,
+        name: &str,
+    ) -> Result<Option<SaltedPayload>, StoreError> {
+        let sql = "SELECT salt, bytes FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let (first, last) = payload_ids(seq);
+        let found = statement.query_row(params![first, last, name], |row| {
+            Ok(SaltedPayload {
+                salt: row.get(0)?,
+                bytes: row.get(1)?,
+            })
+        });
+        Ok(found.optional()?)
     }
 
     /// Whether a payload is there, without reading it.
