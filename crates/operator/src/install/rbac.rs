@@ -1,0 +1,164 @@
+//! What the operator may do, and what people's rights on the cluster mean for a fleet.
+//!
+//! Everywhere it may read what isn't secret and write the status of our own kinds. What it needs
+//! inside a workspace's namespace it binds to itself there, one namespace at a time, when the
+//! workspace is adopted; `guard` says where it may. It reads no Secret outside of those.
+
+use api::kubernetes::GROUP;
+use serde_json::{Value, json};
+
+use super::{OPERATOR, Options, labels};
+
+/// What the operator may do everywhere.
+pub const OPERATOR_ROLE: &str = "mainstay-operator";
+/// What it may do in the namespace of a workspace.
+pub const IN_WORKSPACE_ROLE: &str = "mainstay-operator-in-workspace";
+
+const KINDS: [&str; 5] = [
+    "agents",
+    "providers",
+    "promptpacks",
+    "toolregistries",
+    "workspaces",
+];
+const READ: [&str; 3] = ["get", "list", "watch"];
+const KEEP: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+
+pub(super) fn objects(options: &Options) -> Vec<Value> {
+    vec![
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": labels()},
+        }),
+        cluster_role(OPERATOR_ROLE, everywhere()),
+        cluster_role(IN_WORKSPACE_ROLE, in_workspace()),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": OPERATOR_ROLE, "labels": labels()},
+            "roleRef": role_ref("ClusterRole", OPERATOR_ROLE),
+            "subjects": [subject(options)],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": labels()},
+            "rules": at_home(),
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": labels()},
+            "roleRef": role_ref("Role", OPERATOR),
+            "subjects": [subject(options)],
+        }),
+        for_people("view", &READ),
+        for_people("edit", &["create", "update", "patch", "delete"]),
+    ]
+}
+
+fn everywhere() -> Value {
+    let with = |suffix: &str| KINDS.map(|kind| format!("{kind}/{suffix}"));
+    json!([
+        rule(&[GROUP], &KINDS, &READ),
+        // A finalizer stands in the object itself, an owner's in the right to `finalizers`.
+        rule(&[GROUP], &KINDS, &["patch"]),
+        rule(&[GROUP], &with("status"), &["get", "patch"]),
+        rule(&[GROUP], &with("finalizers"), &["update"]),
+        rule(&[""], &["namespaces"], &["get", "list", "watch", "create", "patch"]),
+        rule(&["apps"], &["deployments", "statefulsets"], &READ),
+        rule(&[""], &["pods"], &READ),
+        rule(&["discovery.k8s.io"], &["endpointslices"], &READ),
+        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+        rule(&["rbac.authorization.k8s.io"], &["rolebindings"], &KEEP),
+        {
+            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+            "resourceNames": [IN_WORKSPACE_ROLE], "verbs": ["bind"],
+        },
+    ])
+}
+
+/// To grant a hub or a member a right, the operator must hold it.
+fn in_workspace() -> Value {
+    json!([
+        rule(&["apps"], &["deployments", "statefulsets"], &KEEP),
+        rule(
+            &[""],
+            &[
+                "services",
+                "serviceaccounts",
+                "configmaps",
+                "secrets",
+                "resourcequotas",
+                "limitranges"
+            ],
+            &KEEP
+        ),
+        rule(&[""], &["persistentvolumeclaims"], &READ),
+        rule(&[""], &["pods"], &["get", "list", "watch", "delete"]),
+        rule(&["networking.k8s.io"], &["networkpolicies"], &KEEP),
+        rule(&["policy"], &["poddisruptionbudgets"], &KEEP),
+        rule(&["autoscaling"], &["horizontalpodautoscalers"], &KEEP),
+        rule(
+            &["rbac.authorization.k8s.io"],
+            &["roles", "rolebindings"],
+            &KEEP
+        ),
+        rule(&[GROUP], &["agents/scale"], &["get", "update", "patch"]),
+    ])
+}
+
+/// One operator leads, by a lease beside it.
+fn at_home() -> Value {
+    json!([rule(
+        &["coordination.k8s.io"],
+        &["leases"],
+        &["get", "create", "update", "patch"]
+    )])
+}
+
+/// Who may view or edit a namespace's workloads may do so with its agents; workspaces are the
+/// cluster's and stay with its administrators.
+fn for_people(aggregate: &str, verbs: &[&str]) -> Value {
+    let mut role = cluster_role(
+        &format!("mainstay-{aggregate}"),
+        json!([
+            rule(&[GROUP], &KINDS[..4], verbs),
+            rule(&[GROUP], &["agents/scale"], scale_verbs(aggregate)),
+        ]),
+    );
+    let aggregates: &[&str] = match aggregate {
+        "view" => &["view", "edit", "admin"],
+        _ => &["edit", "admin"],
+    };
+    for to in aggregates {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+        role["metadata"]["labels"][label] = "true".into();
+    }
+    role
+}
+
+fn scale_verbs(aggregate: &str) -> &'static [&'static str] {
+    match aggregate {
+        "view" => &["get"],
+        _ => &["update", "patch"],
+    }
+}
+
+fn cluster_role(name: &str, rules: Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": labels()},
+        "rules": rules,
+    })
+}
+
+fn rule<T: AsRef<str>>(groups: &[&str], resources: &[T], verbs: &[&str]) -> Value {
+    let resources: Vec<&str> = resources.iter().map(AsRef::as_ref).collect();
+    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
+}
+
+fn role_ref(kind: &str, name: &str) -> Value {
+    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
+}
+
+fn subject(options: &Options) -> Value {
+    json!({"kind": "ServiceAccount", "name": OPERATOR, "namespace": options.namespace})
+}

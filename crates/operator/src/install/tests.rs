@@ -1,0 +1,127 @@
+//! What an installation must be, whatever its options: objects that Kubernetes knows field by
+//! field, rights that reach no further than said.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+fn several() -> Options {
+    Options {
+        replicas: 2,
+        ..Options::new(image(None))
+    }
+}
+
+/// A field that the type doesn't know is lost on the way through it.
+fn through<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+}
+
+#[test]
+fn every_field_is_one_that_kubernetes_knows() {
+    for object in objects(&several(), Vec::new()) {
+        let kind = object["kind"].as_str().unwrap();
+        let known = match kind {
+            "Namespace" => through::<Namespace>(&object),
+            "ServiceAccount" => through::<ServiceAccount>(&object),
+            "ClusterRole" => through::<ClusterRole>(&object),
+            "ClusterRoleBinding" => through::<ClusterRoleBinding>(&object),
+            "Role" => through::<Role>(&object),
+            "RoleBinding" => through::<RoleBinding>(&object),
+            "Deployment" => through::<Deployment>(&object),
+            "PodDisruptionBudget" => through::<PodDisruptionBudget>(&object),
+            "ValidatingAdmissionPolicy" => through::<ValidatingAdmissionPolicy>(&object),
+            "ValidatingAdmissionPolicyBinding" => {
+                through::<ValidatingAdmissionPolicyBinding>(&object)
+            }
+            "Workspace" => continue,
+            other => panic!("{other} is not looked at"),
+        };
+        assert_eq!(known, object, "{kind} {}", object["metadata"]["name"]);
+    }
+}
+
+#[test]
+fn nothing_everywhere_reads_secrets_or_is_a_wildcard() {
+    for object in objects(&several(), Vec::new()) {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            let holds = |field: &str, word: &str| {
+                rule[field]
+                    .as_array()
+                    .is_some_and(|all| all.contains(&word.into()))
+            };
+            for field in ["apiGroups", "resources", "verbs"] {
+                assert!(!holds(field, "*"), "{name}: {rule}");
+            }
+            assert!(
+                !holds("verbs", "escalate") && !holds("verbs", "impersonate"),
+                "{rule}"
+            );
+            if holds("resources", "secrets") {
+                assert_eq!(name, IN_WORKSPACE_ROLE, "{rule}");
+            }
+            if holds("verbs", "bind") {
+                assert_eq!(rule["resourceNames"], json!([IN_WORKSPACE_ROLE]));
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_binds_the_workspaces_role_beforehand() {
+    for object in objects(&several(), Vec::new()) {
+        assert_ne!(object["roleRef"]["name"], IN_WORKSPACE_ROLE);
+    }
+}
+
+#[test]
+fn definitions_come_before_what_needs_them_and_after_the_namespace() {
+    let crd = json!({"kind": "CustomResourceDefinition"});
+    let kinds: Vec<String> = objects(&Options::new(image(None)), vec![crd])
+        .iter()
+        .map(|object| object["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds[..2], ["Namespace", "CustomResourceDefinition"]);
+    assert_eq!(kinds.last().unwrap(), "Workspace");
+}
+
+#[test]
+fn a_single_operator_has_no_budget_that_would_block_a_drain() {
+    let of = |options: &Options| {
+        let objects = objects(options, Vec::new());
+        objects
+            .iter()
+            .any(|object| object["kind"] == "PodDisruptionBudget")
+    };
+    assert!(of(&several()));
+    assert!(!of(&Options::new(image(None))));
+}
+
+#[test]
+fn without_a_default_workspace_the_namespace_default_is_left_alone() {
+    let options = Options {
+        default_workspace: false,
+        ..several()
+    };
+    let named = |object: &Value| object["metadata"]["name"] == DEFAULT_WORKSPACE;
+    assert!(!objects(&options, Vec::new()).iter().any(named));
+}
+
+#[test]
+fn a_prefix_stands_before_the_image() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(image(None), format!("mainstay:{version}"));
+    assert_eq!(
+        image(Some("registry.example/team/")),
+        format!("registry.example/team/mainstay:{version}")
+    );
+}
