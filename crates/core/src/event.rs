@@ -152,6 +152,25 @@ pub enum Event {
         attempt: u32,
         what: String,
     },
+    /// Its session was exported: it goes on elsewhere, and here only once it was imported back.
+    #[serde(rename_all = "camelCase")]
+    TaskMoved {
+        /// Entries about the task before this one. An export without one of them is not whole.
+        entries: u64,
+    },
+    /// Every entry of the task up to here came out of another log, or of this one that it had
+    /// moved from: with the times of then and as they stood there.
+    #[serde(rename_all = "camelCase")]
+    TaskImported {
+        /// Origin of that log, and the signed head, as text, that each entry was proven against.
+        origin: String,
+        head: String,
+        /// Sequence there of the task's last entry, a [`Event::TaskMoved`].
+        seq: u64,
+        /// The task that called it came with it: its step finds it by `Parent::step`, as its id was
+        /// derived with a key that stayed there.
+        called: bool,
+    },
 }
 
 /// How far a step got in the current attempt.
@@ -214,6 +233,8 @@ impl Event {
             Self::TaskCanceled => "task.canceled",
             Self::CallRefused { .. } => "call.refused",
             Self::Noted { .. } => "task.noted",
+            Self::TaskMoved { .. } => "task.moved",
+            Self::TaskImported { .. } => "task.imported",
         }
     }
 

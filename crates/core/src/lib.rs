@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod event;
 pub mod restart;
+pub mod scale;
 pub mod step;
 pub mod task;
 pub mod usage;

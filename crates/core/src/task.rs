@@ -5,6 +5,7 @@
 
 mod apply;
 mod apply_step;
+mod moving;
 mod state;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,15 @@ pub struct Refused {
     pub attempt: u32,
     pub code: String,
     pub message: String,
+}
+
+/// How a task stood when its session was exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    pub moved_ms: i64,
+    pub reason: Option<Reason>,
+    pub message: Option<String>,
 }
 
 /// A task without its steps.
@@ -121,6 +131,10 @@ pub struct Task {
     /// Delivered to the attempt that ended the task, and how many of those came from the journal.
     pub delivered: u32,
     pub replayed: u32,
+    /// It is somewhere else now. Left out of the row where it isn't: rows of logs that know no
+    /// moving stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
 }
 
 /// A task with its steps in intent order; `steps[i].n == i + 1`.

@@ -1,7 +1,7 @@
 //! How events make a record and change it. Nothing else does: what an event says is taken as it
 //! stands, so the same events give the same record in every hub.
 
-use super::{Exit, Lease, Reason, Refused, Task, TaskRecord, TaskState};
+use super::{Exit, Lease, Reason, Refused, Task, TaskRecord, TaskState, moving};
 use crate::event::Event;
 use crate::restart::Class;
 use crate::usage::{Cost, Usage};
@@ -61,6 +61,7 @@ pub fn create(id: &str, seq: u64, at_ms: i64, event: &Event) -> Option<TaskRecor
         cost: Cost::default(),
         delivered: 0,
         replayed: 0,
+        moved: None,
     };
     Some(TaskRecord {
         task,
@@ -144,6 +145,8 @@ pub fn apply(record: &mut TaskRecord, seq: u64, at_ms: i64, event: &Event) {
             record.task.reason = reason_of(code);
         }
         Event::TaskCanceled => ended(record, TaskState::Canceled, None),
+        Event::TaskMoved { .. } => moving::moved(&mut record.task),
+        Event::TaskImported { .. } => moving::imported(&mut record.task),
         Event::StepIntended { .. }
         | Event::StepRepeated { .. }
         | Event::StepFinished { .. }

@@ -60,6 +60,10 @@ pub enum Reason {
     Parked,
     /// The Agent is gone, or a restore parked everything open.
     Interrupted,
+    /// Its session was exported: it goes on where that is imported.
+    Moved,
+    /// Its session was imported: a person says when it goes on here.
+    Imported,
     /// Two attempts in a row ended alike with nothing done between.
     Poison,
     /// Every credential was refused.
@@ -83,6 +87,8 @@ impl Reason {
             Self::Divergence => "divergence",
             Self::Parked => "parked",
             Self::Interrupted => "interrupted",
+            Self::Moved => "moved",
+            Self::Imported => "imported",
             Self::Poison => "poison",
             Self::Credential => "credential",
             Self::Provider => "provider",

@@ -1,0 +1,228 @@
+//! How many instances an agent should have: queue depth, connections and idleness in, a number out.
+//!
+//! Up at once, down late. A rise follows the present load; a fall waits until the load has been
+//! lower for the whole of `idle_after`, and never goes below what works or is connected, so that
+//! scaling down ends nothing that is under way. An agent at zero is woken by the first task or
+//! connection.
+
+use serde::{Deserialize, Serialize};
+
+/// One step of the ladder: up to so many open tasks, so many instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    pub up_to: u32,
+    pub replicas: u32,
+}
+
+/// What a manifest asks for. Steps are in rising order; above the last one counts `max`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    pub min: u32,
+    pub max: u32,
+    pub steps: Vec<Step>,
+    pub idle_after_ms: u64,
+    /// Connections that one instance is meant to carry.
+    pub connections_per_instance: u32,
+}
+
+/// The load of one agent at one moment. A parked task asks a person, not a machine: it isn't counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Tasks that nobody holds yet and that an instance could take.
+    pub waiting: u32,
+    /// Tasks that an instance holds, an open stream or a model call among them.
+    pub working: u32,
+    /// Instances that hold at least one.
+    pub busy_instances: u32,
+    /// Conversations that clients hold open.
+    pub connections: u32,
+    /// Instances there should be by what was decided last.
+    pub replicas: u32,
+}
+
+/// Since when the load has asked for less than there is, and the most it asked for since then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calm {
+    since_ms: Option<u64>,
+    most: u32,
+}
+
+/// How many instances there should be now. `calm` is the caller's to keep between calls; `now_ms`
+/// is on a clock that no wall jump moves.
+pub fn wanted(policy: &Policy, load: Load, calm: &mut Calm, now_ms: u64) -> u32 {
+    let asked = asked(policy, load);
+    if asked >= load.replicas {
+        *calm = Calm::default();
+        return asked;
+    }
+    let since = *calm.since_ms.get_or_insert(now_ms);
+    calm.most = calm.most.max(asked);
+    if now_ms.saturating_sub(since) < policy.idle_after_ms {
+        return load.replicas.clamp(policy.min, policy.max);
+    }
+    let fallen = calm.most;
+    *calm = Calm::default();
+    fallen
+}
+
+/// What the load asks for, were there no yesterday.
+fn asked(policy: &Policy, load: Load) -> u32 {
+    let open = load.waiting.saturating_add(load.working);
+    let by_queue = match open {
+        0 => 0,
+        open => policy
+            .steps
+            .iter()
+            .find(|step| open <= step.up_to)
+            .map_or(policy.max, |step| step.replicas),
+    };
+    let by_connections = load
+        .connections
+        .div_ceil(policy.connections_per_instance.max(1));
+    by_queue
+        .max(by_connections)
+        .max(load.busy_instances)
+        .max(u32::from(open > 0))
+        .clamp(policy.min, policy.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            min: 0,
+            max: 10,
+            steps: vec![
+                Step {
+                    up_to: 5,
+                    replicas: 2,
+                },
+                Step {
+                    up_to: 20,
+                    replicas: 5,
+                },
+            ],
+            idle_after_ms: 300_000,
+            connections_per_instance: 100,
+        }
+    }
+
+    fn check(load: Load, expected: u32) {
+        assert_eq!(
+            wanted(&policy(), load, &mut Calm::default(), 0),
+            expected,
+            "{load:?}"
+        );
+    }
+
+    fn open(waiting: u32) -> Load {
+        Load {
+            waiting,
+            ..Load::default()
+        }
+    }
+
+    #[test]
+    fn the_queue_climbs_the_ladder() {
+        for (waiting, expected) in [
+            (0, 0),
+            (1, 2),
+            (5, 2),
+            (6, 5),
+            (20, 5),
+            (21, 10),
+            (9999, 10),
+        ] {
+            check(open(waiting), expected);
+        }
+    }
+
+    #[test]
+    fn what_works_counts_like_what_waits() {
+        check(
+            Load {
+                waiting: 3,
+                working: 3,
+                busy_instances: 3,
+                ..Load::default()
+            },
+            5,
+        );
+    }
+
+    #[test]
+    fn connections_alone_keep_instances() {
+        let connections = |connections| Load {
+            connections,
+            ..Load::default()
+        };
+        check(connections(1), 1);
+        check(connections(101), 2);
+        check(connections(100_000), 10);
+    }
+
+    #[test]
+    fn a_fall_waits_for_the_whole_of_idle_after_and_takes_the_most_of_it() {
+        let (policy, mut calm) = (policy(), Calm::default());
+        let at = |waiting, working, now, calm: &mut Calm| {
+            let load = Load {
+                waiting,
+                working,
+                busy_instances: working,
+                replicas: 5,
+                ..Load::default()
+            };
+            wanted(&policy, load, calm, now)
+        };
+        assert_eq!(at(0, 0, 1_000, &mut calm), 5);
+        assert_eq!(at(0, 3, 200_000, &mut calm), 5);
+        assert_eq!(at(0, 0, 300_999, &mut calm), 5);
+        assert_eq!(at(0, 0, 301_000, &mut calm), 3);
+    }
+
+    #[test]
+    fn a_rise_in_between_starts_the_wait_anew() {
+        let (policy, mut calm) = (policy(), Calm::default());
+        let mut at = |waiting, now| {
+            let load = Load {
+                replicas: 2,
+                ..open(waiting)
+            };
+            wanted(&policy, load, &mut calm, now)
+        };
+        assert_eq!(at(0, 0), 2);
+        assert_eq!(at(1, 299_999), 2);
+        assert_eq!(at(0, 300_000), 2);
+        assert_eq!(at(0, 599_999), 2);
+        assert_eq!(at(0, 600_000), 0);
+    }
+
+    #[test]
+    fn what_is_busy_is_never_scaled_away() {
+        let (policy, mut calm) = (policy(), Calm::default());
+        let load = Load {
+            working: 4,
+            busy_instances: 4,
+            replicas: 5,
+            ..Load::default()
+        };
+        assert_eq!(wanted(&policy, load, &mut calm, 0), 5);
+        assert_eq!(wanted(&policy, load, &mut calm, 400_000), 4);
+    }
+
+    #[test]
+    fn the_bounds_hold_whatever_happens() {
+        let policy = Policy { min: 1, ..policy() };
+        let above = Load {
+            replicas: 50,
+            ..open(0)
+        };
+        let (mut calm, zero) = (Calm::default(), Load::default());
+        assert_eq!(wanted(&policy, zero, &mut calm, 0), 1);
+        assert_eq!(wanted(&policy, above, &mut calm, 0), 10);
+    }
+}
