@@ -20,11 +20,7 @@ use crate::run::{cargo, read, root, run, target_dir};
 /// Builds everything into `target/dist`.
 pub fn dist() -> Result<()> {
     let metadata = metadata::load()?;
-    let mainstay = metadata
-        .packages
-        .iter()
-        .find(|package| package.name == "mainstay")
-        .context("no package mainstay")?;
+    let mainstay = metadata.member("mainstay")?;
     let version = mainstay.version.clone();
     let target = target_dir()?;
     let program = build(&target)?;
@@ -54,7 +50,7 @@ pub fn dist() -> Result<()> {
 }
 
 /// The static program. The target is named so that build scripts and macros stay dynamic.
-fn build(target: &Path) -> Result<std::path::PathBuf> {
+pub fn build(target: &Path) -> Result<std::path::PathBuf> {
     // A folder of its own: other flags would rebuild everything each time they change.
     let folder = target.join("static");
     run(cargo()

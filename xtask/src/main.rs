@@ -68,6 +68,8 @@ enum Chore {
     },
     /// A static tarball, a .deb, checksums and an SBOM in target/dist.
     Dist,
+    /// Mainstay's container image, made without an engine: a docker-archive and OCI layout in one.
+    Image(image::mainstay::Arguments),
     /// Regenerate docs/reference from the program.
     Docs,
     /// Install the system packages that the testbed needs; without root, say which.
@@ -96,6 +98,7 @@ fn chore(chore: Chore) -> Result<()> {
         Chore::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),
         Chore::Bench { only } => bench::bench(only.as_deref()),
         Chore::Dist => dist::dist(),
+        Chore::Image(arguments) => image::mainstay::image(arguments),
         Chore::Docs => docs::docs(),
         Chore::Setup => setup::setup(),
         Chore::Cluster(arguments) => cluster::cluster(arguments),

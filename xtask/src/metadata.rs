@@ -60,6 +60,16 @@ pub fn load() -> Result<Metadata> {
 }
 
 impl Metadata {
+    /// A package of the workspace, by its name.
+    pub fn member(&self, name: &str) -> Result<&Package> {
+        let (id, _) = self
+            .members()
+            .into_iter()
+            .find(|(_, member)| *member == name)
+            .with_context(|| format!("no package {name}"))?;
+        self.package(id).with_context(|| format!("no package {id}"))
+    }
+
     /// The package of that id.
     pub fn package(&self, id: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.id == id)

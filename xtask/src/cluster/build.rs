@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::layout::Layout;
 use super::{missing, process};
-use crate::image::{Image, hex};
+use crate::image::{Content, Image, SOURCES, hex};
 use crate::run::root;
 
 /// A program of a Go module.
@@ -165,12 +165,12 @@ fn pause(layout: &Layout) -> Result<()> {
 fn image(layout: &Layout, name: &str) -> Result<()> {
     let program = layout.program(name);
     let to = layout.image(name);
-    let made_from = fs::read_to_string(stamp(&program))? + include_str!("../image.rs");
+    let made_from = fs::read_to_string(stamp(&program))? + &SOURCES.concat();
     once(&to, &hex(made_from.as_bytes()), || {
         let image = Image {
             name: image_name(name),
             entrypoint: vec![format!("/{name}")],
-            files: vec![(name.to_owned(), program.clone())],
+            files: vec![(name.to_owned(), Content::Program(program.clone()))],
         };
         image.write(&to)
     })
