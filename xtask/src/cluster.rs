@@ -23,6 +23,7 @@ mod process;
 mod record;
 mod smoke;
 mod status;
+mod storage;
 mod up;
 
 use std::path::PathBuf;

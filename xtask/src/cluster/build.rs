@@ -89,8 +89,7 @@ impl Program {
         let flags = self.flags(&folder)?;
         let to = layout.program(self.name);
         once(&to, &fingerprint(&folder, &flags)?, || {
-            missing::for_go()?;
-            let mut go = Command::new("go");
+            let mut go = go(layout)?;
             go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags])
                 .arg("-o")
                 .arg(&to)
@@ -112,6 +111,17 @@ impl Program {
     }
 }
 
+/// Go, with its caches beside what is built, so that whoever keeps that folder keeps them.
+fn go(layout: &Layout) -> Result<Command> {
+    missing::for_go()?;
+    let mut go = Command::new("go");
+    go.env("GOCACHE", layout.go("build"))
+        .env("GOMODCACHE", layout.go("modules"))
+        // Otherwise nobody but `go clean` could remove them.
+        .env("GOFLAGS", "-modcacherw");
+    Ok(go)
+}
+
 fn module(name: &str) -> PathBuf {
     root().join("testbed").join(name)
 }
@@ -131,7 +141,7 @@ fn stages(layout: &Layout) -> Result<()> {
     let folder = module("kwok");
     let to = layout.program("kwok-stages.yaml");
     once(&to, &fingerprint(&folder, "stages")?, || {
-        let mut list = Command::new("go");
+        let mut list = go(layout)?;
         list.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
             .current_dir(&folder);
         let source = PathBuf::from(crate::run::read(&mut list)?.trim()).join("kustomize/stage");

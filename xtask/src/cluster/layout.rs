@@ -108,6 +108,11 @@ impl Layout {
         self.cache.join("images").join(format!("{name}.tar"))
     }
 
+    /// Go's caches: with them a change of a version costs minutes less.
+    pub fn go(&self, cache: &str) -> PathBuf {
+        self.cache.join("go").join(cache)
+    }
+
     pub fn cache(&self) -> &Path {
         &self.cache
     }

@@ -13,7 +13,7 @@ use super::client::Kubectl;
 use super::fake::Fleet;
 use super::layout::{Layout, NODES};
 use super::record::Cluster;
-use super::{build, control_plane, health, missing, network, node, process};
+use super::{build, control_plane, health, missing, network, node, process, storage};
 use crate::run::root;
 
 /// What the kubelets set for the whole machine; `down` sets it back.
@@ -52,6 +52,7 @@ pub fn up(layout: Layout, fleet: &Fleet) -> Result<()> {
             started.elapsed().as_secs_f64()
         );
     }
+    storage::offer(&cluster)?;
     fleet.start(&mut cluster)?;
     println!("{}", cluster.layout.kubeconfig().display());
     Ok(())
