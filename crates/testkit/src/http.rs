@@ -1,11 +1,80 @@
 //! A small blocking HTTP/1.1 client: a request, its status, headers and body. Enough for the API
-//! of a server on loopback, and independent of every HTTP library that Mainstay uses.
+//! of a server on loopback or in a cluster, and independent of every HTTP library that Mainstay uses.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
+
+/// What a server is reached by.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    address: SocketAddr,
+    /// What `Host` says.
+    host: String,
+    tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    name: ServerName<'static>,
+    configuration: Arc<ClientConfig>,
+}
+
+impl Endpoint {
+    /// A port of loopback, without TLS.
+    #[must_use]
+    pub fn loopback(port: u16) -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            host: format!("127.0.0.1:{port}"),
+            tls: None,
+        }
+    }
+
+    /// A server whose certificate has that name and comes from this authority alone.
+    #[must_use]
+    pub fn over_tls(address: SocketAddr, name: &str, authority_pem: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(authority_pem.as_bytes()).unwrap();
+        roots.add(authority).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let versions =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let configuration = versions
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            address,
+            host: format!("{name}:{}", address.port()),
+            tls: Some(Arc::new(Tls {
+                name: ServerName::try_from(name.to_owned()).unwrap(),
+                configuration: Arc::new(configuration),
+            })),
+        }
+    }
+
+    /// The same server by another of its addresses.
+    #[must_use]
+    pub fn elsewhere(mut self, address: IpAddr) -> Self {
+        self.address.set_ip(address);
+        self
+    }
+}
+
+/// A connection, with or without TLS.
+pub trait Wire: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Wire for T {}
+
+/// What is read of a connection.
+pub type Reader = BufReader<Box<dyn Wire>>;
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -37,22 +106,28 @@ impl Answer {
     }
 }
 
-/// A request to a loopback port.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    port: u16,
+    to: Endpoint,
     head: String,
     body: Vec<u8>,
     timeout: Duration,
 }
 
 impl Request {
-    /// A request with `Host: 127.0.0.1:PORT`, closed after its answer.
+    /// A request to a loopback port, closed after its answer.
     #[must_use]
     pub fn new(method: &str, port: u16, path: &str) -> Self {
+        Self::to(Endpoint::loopback(port), method, path)
+    }
+
+    /// A request to any server, closed after its answer.
+    #[must_use]
+    pub fn to(to: Endpoint, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
         Self {
-            port,
+            to,
             head,
             body: Vec::new(),
             timeout: Duration::from_secs(30),
@@ -93,20 +168,28 @@ impl Request {
     }
 
     /// Sends and reads the head only; the rest is read line by line, chunk sizes included.
-    pub fn stream(self) -> std::io::Result<(u16, BufReader<TcpStream>)> {
+    pub fn stream(self) -> std::io::Result<(u16, Reader)> {
         let mut reader = self.open()?;
         let (status, _) = read_head(&mut reader)?;
         Ok((status, reader))
     }
 
-    fn open(self) -> std::io::Result<BufReader<TcpStream>> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let mut stream = TcpStream::connect_timeout(&address, self.timeout)?;
+    fn open(self) -> std::io::Result<Reader> {
+        let stream = TcpStream::connect_timeout(&self.to.address, self.timeout)?;
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
+        let mut stream: Box<dyn Wire> = match &self.to.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let configuration = Arc::clone(&tls.configuration);
+                let connection = ClientConnection::new(configuration, tls.name.clone());
+                let connection = connection.map_err(std::io::Error::other)?;
+                Box::new(StreamOwned::new(connection, stream))
+            }
+        };
         let mut head = self.head;
         if !head.to_lowercase().contains("\r\nhost:") {
-            head.push_str(&format!("host: 127.0.0.1:{}\r\n", self.port));
+            head.push_str(&format!("host: {}\r\n", self.to.host));
         }
         head.push_str(&format!("content-length: {}\r\n\r\n", self.body.len()));
         stream.write_all(head.as_bytes())?;
@@ -117,7 +200,7 @@ impl Request {
 
 type Headers = Vec<(String, String)>;
 
-fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Headers)> {
+fn read_head(reader: &mut Reader) -> std::io::Result<(u16, Headers)> {
     let status = line(reader)?;
     let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
     let code = code.ok_or_else(|| invalid("no status line"))?;
@@ -131,7 +214,7 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Headers
     }
 }
 
-fn read_body(reader: &mut BufReader<TcpStream>, headers: &Headers) -> std::io::Result<Vec<u8>> {
+fn read_body(reader: &mut Reader, headers: &Headers) -> std::io::Result<Vec<u8>> {
     let header = |name: &str| headers.iter().find(|(known, _)| known == name);
     if header("transfer-encoding").is_some() {
         return read_chunks(reader);
@@ -149,7 +232,7 @@ fn read_body(reader: &mut BufReader<TcpStream>, headers: &Headers) -> std::io::R
     Ok(body)
 }
 
-fn read_chunks(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+fn read_chunks(reader: &mut Reader) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let size = line(reader)?;
@@ -164,7 +247,7 @@ fn read_chunks(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
-fn line(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+fn line(reader: &mut Reader) -> std::io::Result<String> {
     let mut text = String::new();
     if reader.read_line(&mut text)? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());

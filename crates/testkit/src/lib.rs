@@ -2,8 +2,9 @@
 //!
 //! Everything here blocks and waits for conditions with a bound, so that a test reads from top to
 //! bottom. Nothing here but `home` links a room of Mainstay: it knows the program only as a user
-//! does, by its command line, its HTTP API and its state directory. Servers listen on loopback, on
-//! ports the kernel picks; only processes that a test started itself are ever killed.
+//! does, by its command line, its HTTP API and its state directory. Servers listen on loopback (those
+//! that pods of a test's own cluster call, on its bridge), on ports the kernel picks; only processes
+//! that a test started itself are ever killed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,6 +12,8 @@
 )]
 
 pub mod cli;
+mod client;
+pub mod cluster;
 pub mod effects;
 pub mod fleet;
 #[cfg(feature = "home")]
@@ -25,6 +28,7 @@ mod server;
 pub mod up;
 pub mod wait;
 
+pub use client::Client;
 pub use effects::EffectServer;
 pub use fleet::Fleet;
 pub use mcp_server::McpServer;

@@ -4,6 +4,7 @@
 //! can be told to be slow, silent, flooding or to hang up in the middle of a call.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,15 +47,21 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// Starts one.
+    /// Starts one on loopback.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts one on another address of this machine.
+    #[must_use]
+    pub fn start_on(address: IpAddr) -> Self {
         let shared = Arc::new(Shared::default());
         let router = Router::new()
             .route("/mcp", post(answer))
             .with_state(Arc::clone(&shared));
         Self {
-            server: Server::start(router),
+            server: Server::start_on(address, router),
             shared,
         }
     }

@@ -21,7 +21,7 @@ pub const MARK: &str = "TESTKIT_FLEET";
 /// All agent processes that carry this mark and have no parent that does.
 #[must_use]
 pub fn agents(mark: &str) -> Vec<AgentProcess> {
-    let marked: Vec<_> = pids().filter_map(|pid| read(pid, mark)).collect();
+    let marked: Vec<_> = all().filter_map(|pid| read(pid, mark)).collect();
     let is_child = |pid: i32| {
         let parent = parent_of(pid);
         marked.iter().any(|other| Some(other.pid) == parent)
@@ -30,7 +30,8 @@ pub fn agents(mark: &str) -> Vec<AgentProcess> {
     tops.cloned().collect()
 }
 
-fn pids() -> impl Iterator<Item = i32> {
+/// The ids of all processes of this machine.
+pub fn all() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -92,7 +93,7 @@ pub fn ours_on(path: &std::path::Path) -> Vec<i32> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&path)
     };
-    pids().filter(|pid| names(*pid) && is_ours(*pid)).collect()
+    all().filter(|pid| names(*pid) && is_ours(*pid)).collect()
 }
 
 /// SIGKILL. Returns whether there was such a process.
@@ -120,7 +121,7 @@ pub fn pss_kib(pid: i32) -> Option<u64> {
 /// The processes below one, itself included.
 #[must_use]
 pub fn tree(root: i32) -> Vec<i32> {
-    let parents: Vec<_> = pids()
+    let parents: Vec<_> = all()
         .filter_map(|pid| Some((pid, parent_of(pid)?)))
         .collect();
     let mut found = vec![root];

@@ -11,6 +11,7 @@ mod reply;
 mod responses;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -40,9 +41,18 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts one that answers by this script.
+    /// Starts one on loopback that answers by this script.
     #[must_use]
     pub fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), script)
+    }
+
+    /// The same on another address of this machine.
+    #[must_use]
+    pub fn start_on(
+        address: IpAddr,
+        script: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(Box::new(script))),
             calls: Mutex::new(Vec::new()),
@@ -56,7 +66,7 @@ impl Provider {
             .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(Arc::clone(&shared));
         Self {
-            server: Server::start(router),
+            server: Server::start_on(address, router),
             shared,
         }
     }

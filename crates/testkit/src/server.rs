@@ -1,6 +1,7 @@
-//! One axum router on a loopback port and a thread of its own, gone when it is dropped.
+//! One axum router on a port and a thread of its own, gone when it is dropped. On loopback, but for
+//! tests in a cluster, whose pods reach this machine by an address of the test's own network.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -14,9 +15,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves on a port that the kernel picks.
+    /// Serves on a port of loopback that the kernel picks.
     pub(crate) fn start(router: Router) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), router)
+    }
+
+    /// Serves on a port of that address that the kernel picks.
+    pub(crate) fn start_on(address: IpAddr, router: Router) -> Self {
+        let listener = std::net::TcpListener::bind((address, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop_tx, stop_rx) = oneshot::channel();

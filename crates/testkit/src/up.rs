@@ -6,12 +6,12 @@ use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{self, Output};
-use crate::http::{Answer, Request};
+use crate::http::{Answer, Endpoint, Request};
 use crate::processes::{self, AgentProcess};
-use crate::{Fleet, until};
+use crate::{Client, Fleet, until};
 
 /// How long `up` may take to be ready.
 const READY: Duration = Duration::from_secs(30);
@@ -175,27 +175,31 @@ impl Up {
         token.get_or_insert_with(read).clone()
     }
 
+    /// The owner as a client of this fleet.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client {
+            endpoint: Endpoint::loopback(self.port),
+            token: self.token(),
+        }
+    }
+
     /// A request with the owner's token.
     #[must_use]
     pub fn request(&self, method: &str, path: &str) -> Request {
-        let bearer = format!("Bearer {}", self.token());
-        Request::new(method, self.port, path).header("authorization", &bearer)
+        self.client().request(method, path)
     }
 
     /// A GET of the API; fails the test unless it is a 200.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {
-        let answer = self.request("GET", path).send().unwrap();
-        assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
-        answer.json()
+        self.client().get(path)
     }
 
     /// The same, or nothing while no hub answers.
     #[must_use]
     pub fn try_get(&self, path: &str) -> Option<Value> {
-        let request = self.request("GET", path).timeout(Duration::from_secs(5));
-        let answer = request.send().ok()?;
-        (answer.status == 200).then(|| answer.json())
+        self.client().try_get(path)
     }
 
     /// A POST of the API.
@@ -206,52 +210,27 @@ impl Up {
     /// Submits a task, again and again with the same key until a hub takes it; returns its id.
     #[must_use]
     pub fn submit(&self, agent: &str, input: &str) -> String {
-        let path = format!("/api/v1/agents/{agent}/tasks");
         let key = format!("{}-{input}", self.fleet.mark());
-        until("the task to be accepted", READY, || {
-            let request = self.request("POST", &path).header("idempotency-key", &key);
-            let answer = request.json(&json!({"input": input})).send().ok()?;
-            if matches!(answer.status, 502..=504) {
-                return None;
-            }
-            let is_made = matches!(answer.status, 200 | 201);
-            assert!(is_made, "submit: {} {}", answer.status, answer.text());
-            answer.json()["id"].as_str().map(str::to_owned)
-        })
+        self.client().submit(agent, input, &key)
     }
 
     /// The task now, or nothing while no hub answers.
     #[must_use]
     pub fn task(&self, id: &str) -> Option<Value> {
-        self.try_get(&format!("/api/v1/tasks/{id}"))
+        self.client().task(id)
     }
 
     /// Its steps now, in order.
     #[must_use]
     pub fn steps(&self, id: &str) -> Vec<Value> {
-        let answer = self.try_get(&format!("/api/v1/tasks/{id}/steps"));
-        let items = answer.and_then(|answer| answer["items"].as_array().cloned());
-        items.unwrap_or_default()
+        self.client().steps(id)
     }
 
     /// Waits until the task is in one of these states.
     #[must_use]
     pub fn wait_state(&self, id: &str, states: &[&str], bound: Duration) -> Value {
-        let what = format!("task {id} to be {states:?}");
-        let deadline = std::time::Instant::now() + bound;
-        loop {
-            let task = self.task(id);
-            let state = task.as_ref().and_then(|task| task["state"].as_str());
-            if state.is_some_and(|state| states.contains(&state)) {
-                return task.unwrap();
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "waited {bound:?} in vain for {what}: {task:?}\n{}",
-                self.tail()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let reached = self.client().reached(id, states, bound);
+        reached.unwrap_or_else(|why| panic!("{why}\n{}", self.tail()))
     }
 
     /// The last lines of what `up` printed.

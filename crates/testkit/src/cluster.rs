@@ -1,0 +1,130 @@
+//! A real Kubernetes for tests, as `cargo xtask cluster test` hands it over: by kubectl, an image
+//! and the address at which pods reach this machine. With it come Mainstay's definitions and
+//! operator, installed once as a platform engineer would.
+//!
+//! A test gets a workspace of its own and removes it. Where no cluster is handed over, a test says
+//! in one line that it's left out.
+
+mod pod;
+mod workspace;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::{self, Output};
+
+pub use pod::Pod;
+pub use workspace::Workspace;
+
+/// How long what a controller or a kubelet does may take, on a machine that others use as well.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The cluster and what tests need of it.
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    /// Mainstay's image, which every node has.
+    pub image: String,
+    /// An image with `/bin/testkit-steps` and nothing of Mainstay.
+    pub agent_image: String,
+    /// Where pods reach servers of a test.
+    pub address: IpAddr,
+    /// What takes something from a node, and mends it; only where the cluster is ours to break.
+    xtask: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// The cluster with Mainstay installed, or nothing with a printed reason.
+    pub fn find(test: &str) -> Option<&'static Self> {
+        static FOUND: OnceLock<Option<Cluster>> = OnceLock::new();
+        let found = FOUND.get_or_init(|| {
+            let cluster = Self::from_environment()?;
+            cluster.install();
+            Some(cluster)
+        });
+        if found.is_none() {
+            eprintln!(
+                "{test} is left out: MAINSTAY_TEST_CLUSTER is not set (cargo xtask cluster test sets it)"
+            );
+        }
+        found.as_ref()
+    }
+
+    fn from_environment() -> Option<Self> {
+        let text = |name: &str| std::env::var(format!("MAINSTAY_TEST_{name}"));
+        Some(Self {
+            kubeconfig: text("CLUSTER").ok()?.into(),
+            kubectl: text("KUBECTL").unwrap().into(),
+            image: text("IMAGE").unwrap(),
+            agent_image: text("AGENT_IMAGE").unwrap(),
+            address: text("ADDRESS").unwrap().parse().unwrap(),
+            xtask: text("XTASK").ok().map(PathBuf::from),
+        })
+    }
+
+    /// What `mainstay kubernetes install` does, and waits until the operator is there.
+    fn install(&self) {
+        let mut install = Command::new(cli::program());
+        install.args(["kubernetes", "install", "--yes", "--image", &self.image]);
+        install.env("KUBECONFIG", &self.kubeconfig);
+        let _ = cli::finish(install, "", PATIENCE).expect_code(0);
+        self.run(&[
+            "rollout",
+            "status",
+            "deployment/mainstay-operator",
+            "--namespace=mainstay-system",
+            "--timeout=120s",
+        ]);
+    }
+
+    /// Whether the cluster is ours to break; says so where it isn't.
+    #[must_use]
+    pub fn is_ours(&self, test: &str) -> bool {
+        if self.xtask.is_none() {
+            eprintln!("{test} is left out: the cluster is not ours to break");
+        }
+        self.xtask.is_some()
+    }
+
+    /// Takes something from a node: `power`, `cable`, `kubelet` or `containerd`.
+    pub fn fail(&self, node: &str, loss: &str) {
+        self.xtask(&["fail", node, "--loss", loss]);
+    }
+
+    /// Gives every node back what it lost.
+    pub fn mend(&self) {
+        self.xtask(&["up"]);
+    }
+
+    fn xtask(&self, arguments: &[&str]) {
+        let mut command = Command::new(self.xtask.as_ref().unwrap());
+        command.arg("cluster").args(arguments);
+        let _ = cli::finish(command, "", 2 * PATIENCE).expect_code(0);
+    }
+
+    /// kubectl, whatever comes of it.
+    #[must_use]
+    pub fn kubectl(&self, arguments: &[&str], stdin: &str) -> Output {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        cli::finish(command, stdin, 2 * PATIENCE)
+    }
+
+    /// kubectl, which must succeed; returns what it printed.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        self.kubectl(arguments, "").expect_code(0).stdout
+    }
+
+    /// An object or list as JSON, or nothing where there is none.
+    #[must_use]
+    pub fn get(&self, arguments: &[&str]) -> Option<Value> {
+        let arguments = [&["get", "--output=json"], arguments].concat();
+        let output = self.kubectl(&arguments, "");
+        (output.code == 0).then(|| output.json())
+    }
+}

@@ -1,0 +1,10 @@
+//! The second home: a fleet on a real Kubernetes, whole and under fire, with a counting provider.
+//!
+//! `cargo xtask cluster test` hands a cluster over; run alone these tests say that they are left
+//! out. Only the fleet's own processes, pods and the testbed's nodes are ever harmed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod alike;
+mod harm;
+mod node;
+mod world;
