@@ -2,6 +2,7 @@
 
 use crate::credential::SecretEnv;
 use crate::duration::Duration;
+use crate::placement::{PlacementSpec, ResourcesSpec};
 use crate::quantity::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,10 @@ pub struct AgentSpec {
     #[schemars(length(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The image whose file system the agent runs in, on Kubernetes. Builtin needs none.
+    #[schemars(extend("format" = "mainstay-image"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Environment variables; nothing else is inherited.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -49,6 +54,12 @@ pub struct AgentSpec {
     /// A directory kept per instance across restarts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeSpec>,
+    /// What an instance may use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resources: ResourcesSpec,
+    /// Where instances run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub placement: PlacementSpec,
     /// When to give up.
     pub restart: RestartSpec,
     /// How a new attempt is matched with what earlier ones did.
@@ -66,12 +77,15 @@ impl Default for AgentSpec {
             tools: Vec::new(),
             runtime: RuntimeSpec::default(),
             source: None,
+            image: None,
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
             replicas: 1,
             concurrency: 1,
             queue: QueueSpec::default(),
             volume: None,
+            resources: ResourcesSpec::default(),
+            placement: PlacementSpec::default(),
             restart: RestartSpec::default(),
             replay: ReplaySpec::default(),
             budget: BudgetSpec::default(),
@@ -173,6 +187,14 @@ pub struct VolumeSpec {
     #[schemars(extend("x-minimum" = "1Mi"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
+    /// Where it is mounted, on Kubernetes; left out: where MAINSTAY_VOLUME says.
+    #[schemars(extend("format" = "mainstay-path"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// When to give up.

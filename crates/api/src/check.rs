@@ -37,9 +37,8 @@ impl<'a> Check<'a> {
     /// The value in the types that the schema asks for; `None` if it has none of them, which is then reported.
     pub(crate) fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
         self.places.insert(path.to_owned(), node.mark);
-        // A size may be a number; its text is read either way.
-        let is_quantity = schema.get("format").and_then(Value::as_str) == Some("mainstay-quantity");
-        let wanted = if is_quantity {
+        // An amount may be a number; its text is read either way.
+        let wanted = if scalar::is_amount(schema) {
             Some("string")
         } else {
             schema.get("type").and_then(Value::as_str)

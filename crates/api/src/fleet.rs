@@ -5,17 +5,21 @@
 //! YAML, files or places; a fleet never says where a value was written.
 
 mod agent;
+mod place;
 mod provider;
 mod tool;
 
 pub use agent::{Agent, AgentTool, PromptRef, Runtime, Source, TaskBudget, Volume};
+pub use place::{Member, Placement, Quota, Resources, Store};
 pub use provider::{
     Credential, Limits, ModelFacts, ModelRef, Price, Provider, ProviderKind, SecretRef,
 };
 pub use tool::{KeyPlace, ReadBack, Tool, ToolKind};
 
 pub use crate::agent::{Mask, OnDivergence, ServiceProtocol};
+pub use crate::placement::{TaintEffect, Toleration, TolerationOperator};
 pub use crate::tool_registry::Effect;
+pub use crate::workspace::Role;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +30,15 @@ pub struct Fleet {
     pub workspace: String,
     pub description: String,
     pub retention: Retention,
+    /// Who may do what; read on Kubernetes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+    /// Read on Kubernetes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quota: Quota,
+    /// Where the hub keeps its log; read on Kubernetes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub store: Store,
     pub providers: BTreeMap<String, Provider>,
     pub agents: BTreeMap<String, Agent>,
     /// By `registry/tool`.
@@ -48,6 +61,11 @@ pub struct PromptPack {
     pub prompts: BTreeMap<String, String>,
 }
 
+/// What a fleet of an earlier version didn't have is not written either, so that its hash stays.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Fleet {
     /// A workspace without any object.
     pub fn empty(workspace: &str) -> Self {
@@ -55,6 +73,9 @@ impl Fleet {
             workspace: workspace.to_owned(),
             description: String::new(),
             retention: Retention::default(),
+            members: Vec::new(),
+            quota: Quota::default(),
+            store: Store::default(),
             providers: BTreeMap::new(),
             agents: BTreeMap::new(),
             tools: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //!
 //! Each says in one fragment what it wants; that fragment ends up in the problem.
 
+use crate::cpu::Cpu;
 use crate::duration::Duration;
 use crate::quantity::Quantity;
 use serde_json::Value;
@@ -20,11 +21,20 @@ pub(crate) fn check(format: &str, text: &str, schema: &Value) -> Result<(), Stri
             Err("is no tool name: letters, digits, underscore and hyphen, at most 64".into())
         }
         "mainstay-header" if !is_header(text) => Err("is no name of a header that may be set".into()),
+        "mainstay-image" if !is_image(text) => Err("is no name of an image: write registry/name:tag".into()),
+        "mainstay-path" if !is_mount(text) => {
+            Err("is no place for a volume: an absolute path below /, without `..`".into())
+        }
+        "mainstay-subject" if !is_subject(text) => {
+            Err("names nobody: write user:NAME, group:NAME or serviceAccount:NAMESPACE/NAME".into())
+        }
         "mainstay-url" => url_problem(text).map_or(Ok(()), Err),
         "mainstay-duration" => within(Duration::parse(text), schema, Duration::parse)
             .map_err(|bound| bound.unwrap_or_else(|| "is no duration: write 30s, 10m or 1h30m".into())),
         "mainstay-quantity" => within(Quantity::parse(text), schema, Quantity::parse)
             .map_err(|bound| bound.unwrap_or_else(|| "is no size: write 256Ki, 512Mi or 5Gi".into())),
+        "mainstay-cpu" => within(Cpu::parse(text), schema, Cpu::parse)
+            .map_err(|bound| bound.unwrap_or_else(|| "is no amount of CPU: write 500m or 2".into())),
         _ => Ok(()),
     }
 }
@@ -40,6 +50,12 @@ pub(crate) fn pattern(format: &str) -> Option<&'static str> {
         "mainstay-url" => Some("^https?://[^\\s/?#@]+([/?][^\\s#]*)?$"),
         "mainstay-duration" => Some("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"),
         "mainstay-quantity" => Some(r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
+        "mainstay-cpu" => Some(r"^[0-9]+(m|\.[0-9]{1,3})?$"),
+        "mainstay-image" => Some("^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}$"),
+        "mainstay-path" => Some(r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"),
+        "mainstay-subject" => {
+            Some("^((user|group):.+|serviceAccount:[a-z0-9-]{1,63}/[a-z0-9.-]{1,253})$")
+        }
         _ => None,
     }
 }
@@ -57,6 +73,38 @@ fn is_key(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     // A key becomes a file's name, so it must not climb.
     (1..=128).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('.')
+}
+
+fn is_image(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
+    (1..=512).contains(&text.len())
+        && text.bytes().all(inner)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// An absolute path whose names are plain: no hidden ones, so none that climbs.
+fn is_mount(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    text.len() <= 512
+        && text.strip_prefix('/').is_some_and(|names| {
+            let mut names = names.split('/');
+            names.all(|name| !name.is_empty() && !name.starts_with('.') && name.bytes().all(inner))
+        })
+}
+
+/// Who a member is, as Kubernetes' role bindings know it.
+fn is_subject(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("user" | "group", name)) => (1..=253).contains(&name.chars().count()),
+        Some(("serviceAccount", account)) => account
+            .split_once('/')
+            .is_some_and(|(namespace, name)| is_name(namespace) && is_account(name)),
+        _ => false,
+    }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_name)
 }
 
 /// What a shell takes as the name of a variable.

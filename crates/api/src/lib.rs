@@ -6,6 +6,7 @@
 pub mod agent;
 mod canonical;
 mod check;
+pub mod cpu;
 pub mod credential;
 pub mod duration;
 mod file;
@@ -15,6 +16,7 @@ pub mod kubernetes;
 mod later;
 pub mod manifest;
 mod nearest;
+pub mod placement;
 pub mod problem;
 pub mod prompt_pack;
 pub mod provider;
@@ -30,7 +32,7 @@ pub use fleet::Fleet;
 pub use format::model_name;
 pub use manifest::{Document, Kind, Object, parse};
 pub use problem::{Problem, Problems};
-pub use resolve::{Facts, GATEWAY_ENV, Resolved, STANDARD_ENV, resolve};
+pub use resolve::{Facts, GATEWAY_ENV, Home, Resolved, STANDARD_ENV, resolve};
 pub use schema::schema;
 
 /// What every manifest begins with.

@@ -8,6 +8,7 @@ mod agent;
 mod agent_tools;
 mod budget;
 mod circle;
+mod home;
 mod http_tool;
 mod mcp_tool;
 mod model;
@@ -37,6 +38,8 @@ pub struct Facts<'a> {
     pub check_schema: &'a dyn Fn(&serde_json::Value) -> Result<(), String>,
     /// Whether a text is a transcript that type script can play.
     pub check_script: &'a dyn Fn(&str) -> Result<(), String>,
+    /// Where the fleet is meant to run.
+    pub home: Home,
 }
 
 impl<'a> Facts<'a> {
@@ -51,6 +54,7 @@ impl<'a> Facts<'a> {
             check_expression: &|_| Ok(()),
             check_schema: &|_| Ok(()),
             check_script: &|_| Ok(()),
+            home: Home::Box,
         }
     }
 }
@@ -132,6 +136,7 @@ pub(crate) fn resolve_without(
 }
 
 pub use agent::{GATEWAY_ENV, STANDARD_ENV};
+pub use home::Home;
 
 struct Resolver<'a> {
     facts: &'a Facts<'a>,
@@ -259,6 +264,19 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     match names.len() {
         0..=8 => names.join(", "),
         more => format!("{} and {} more", names[..8].join(", "), more - 8),
+    }
+}
+
+impl Resolver<'_> {
+    fn credential(
+        &mut self,
+        object: &Object,
+        field: &str,
+        spec: Option<&CredentialSpec>,
+    ) -> Option<Credential> {
+        let spec = spec?;
+        self.credential_is_near(object, field, spec);
+        credential(spec, object)
     }
 }
 

@@ -90,6 +90,10 @@ pub struct McpSpec {
     #[schemars(length(min = 1), inner(length(min = 1)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// With command only: the image it runs in, on Kubernetes.
+    #[schemars(extend("format" = "mainstay-image"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// With command only; nothing else is inherited.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

@@ -118,7 +118,7 @@ fn tool_instances(fleet: &Fleet, taken: &BTreeSet<String>) -> Vec<Planned> {
         .iter()
         .filter(|(owner, _)| used.contains(owner.as_str()))
     {
-        let ToolKind::McpStdio { command, env } = &tool.kind else {
+        let ToolKind::McpStdio { command, env, .. } = &tool.kind else {
             continue;
         };
         let mut name = format!("{}-{}-0", tool.registry, tool.name);

@@ -19,6 +19,12 @@ impl Check<'_> {
         };
         let value = match wanted {
             _ if node.is_null() => None,
+            "string" if *plain && is_amount(schema) && is_fraction(text) => {
+                let message =
+                    format!("`{path}` is {text}: write a number with a fraction in quotes");
+                self.problem(node.mark, message);
+                return None;
+            }
             "string" => return self.text(node, text, schema, path),
             "integer" if *plain => integer(text),
             "number" if *plain => number(text),
@@ -53,7 +59,7 @@ impl Check<'_> {
                 node.mark,
                 format!("`{path}` is {}, which {reason}", quoted(text)),
             );
-            return value.filter(|_| !matches!(format, "mainstay-duration" | "mainstay-quantity"));
+            return value.filter(|_| format != "mainstay-duration" && !is_amount(schema));
         }
         value
     }
@@ -103,6 +109,17 @@ impl Check<'_> {
         );
         None
     }
+}
+
+/// Whether it is a size or an amount of CPU, which may be written as a whole number.
+pub(super) fn is_amount(schema: &Value) -> bool {
+    let format = schema.get("format").and_then(Value::as_str);
+    matches!(format, Some("mainstay-quantity" | "mainstay-cpu"))
+}
+
+/// A number that Kubernetes takes neither for a whole number nor for text.
+fn is_fraction(text: &str) -> bool {
+    integer(text).is_none() && number(text).is_some()
 }
 
 fn integer(text: &str) -> Option<Value> {

@@ -1,6 +1,9 @@
 //! An agent, resolved: what it runs, which models and tools it may use, within which bounds.
 
-use super::{Mask, ModelFacts, ModelRef, OnDivergence, SecretRef, ServiceProtocol};
+use super::{
+    Mask, ModelFacts, ModelRef, OnDivergence, Placement, Resources, SecretRef, ServiceProtocol,
+    is_default,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +22,9 @@ pub struct Agent {
     pub tools: Vec<AgentTool>,
     pub runtime: Runtime,
     pub source: Option<Source>,
+    /// The image whose file system it runs in; read on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     pub env: BTreeMap<String, String>,
     pub secret_env: BTreeMap<String, SecretRef>,
     pub replicas: u32,
@@ -26,6 +32,12 @@ pub struct Agent {
     pub concurrency: u32,
     pub queue_max: u32,
     pub volume: Option<Volume>,
+    /// Read on Kubernetes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// Read on Kubernetes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub placement: Placement,
     pub max_attempts: u32,
     pub grace_ms: u64,
     pub on_divergence: OnDivergence,
@@ -82,6 +94,9 @@ pub struct Source {
 pub struct Volume {
     /// What it is meant to hold; nothing is said of more.
     pub size_bytes: Option<u64>,
+    /// Where it is mounted; read on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// What one task may use; the call after the one that reaches it is refused.

@@ -44,6 +44,9 @@ pub enum ToolKind {
     McpStdio {
         command: Vec<String>,
         env: BTreeMap<String, String>,
+        /// The image it runs in; read on Kubernetes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
     },
     Http {
         /// In capitals.

@@ -2,9 +2,10 @@
 
 use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, ServiceProtocol, TaskBudgetSpec};
-use crate::fleet::{Agent, Runtime, Source, TaskBudget, Volume};
+use crate::fleet::{Agent, Placement, Resources, Runtime, Source, TaskBudget, Volume};
 use crate::format::is_env;
 use crate::manifest::{Kind, Object, Spec};
+use crate::placement::{PlacementSpec, ResourcesSpec, TaintEffect, Toleration, TolerationOperator};
 use crate::problem::quoted;
 use std::collections::BTreeMap;
 
@@ -67,6 +68,7 @@ impl Resolver<'_> {
             let message = format!("{} is in env and in secretEnv", quoted(name));
             self.problem(object, &format!("spec.secretEnv.{name}"), message);
         }
+        self.on_kubernetes(object, spec);
         Agent {
             name: object.name().to_owned(),
             labels: object.metadata.labels.clone(),
@@ -80,6 +82,7 @@ impl Resolver<'_> {
                 path: beside(object, path),
                 hash: None,
             }),
+            image: spec.image.clone(),
             env: spec.env.clone(),
             secret_env: spec
                 .secret_env
@@ -91,12 +94,65 @@ impl Resolver<'_> {
             queue_max: spec.queue.max,
             volume: spec.volume.as_ref().map(|volume| Volume {
                 size_bytes: volume.size.map(|size| size.bytes),
+                path: volume.path.clone(),
             }),
+            resources: Resources {
+                cpu_millis: spec.resources.cpu.map(|cpu| cpu.millis),
+                memory_bytes: spec.resources.memory.map(|memory| memory.bytes),
+                pids: spec.resources.pids,
+            },
+            placement: Placement {
+                node_selector: spec.placement.node_selector.clone(),
+                tolerations: spec.placement.tolerations.clone(),
+            },
             max_attempts: spec.restart.max_attempts,
             grace_ms: spec.restart.grace.ms,
             on_divergence: spec.replay.on_divergence,
             mask: spec.replay.mask.clone(),
             budget: self.budget(object, &spec.budget.task),
+        }
+    }
+
+    fn on_kubernetes(&mut self, object: &Object, spec: &AgentSpec) {
+        let path = spec.volume.as_ref().and_then(|volume| volume.path.as_ref());
+        for (field, written) in [
+            ("spec.image", spec.image.is_some()),
+            ("spec.volume.path", path.is_some()),
+            ("spec.resources", spec.resources != ResourcesSpec::default()),
+            ("spec.placement", spec.placement != PlacementSpec::default()),
+        ] {
+            self.kubernetes_only(object, field, written);
+        }
+        for (index, toleration) in spec.placement.tolerations.iter().enumerate() {
+            self.toleration(
+                object,
+                &format!("spec.placement.tolerations[{index}]"),
+                toleration,
+            );
+        }
+    }
+
+    fn toleration(&mut self, object: &Object, field: &str, spec: &Toleration) {
+        let exists = spec.operator == TolerationOperator::Exists;
+        if spec.key.is_none() && !exists {
+            let message = format!("`{field}.key` is missing: only `operator: Exists` does without");
+            self.problem(object, field, message);
+        }
+        if spec.value.is_some() && exists {
+            let field = format!("{field}.value");
+            self.problem(
+                object,
+                &field,
+                format!("`{field}` has no meaning with `operator: Exists`"),
+            );
+        }
+        if spec.toleration_seconds.is_some() && spec.effect != Some(TaintEffect::NoExecute) {
+            let field = format!("{field}.tolerationSeconds");
+            self.problem(
+                object,
+                &field,
+                format!("`{field}` is for `effect: NoExecute`"),
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 //! No argument may stand in the host: a model would choose who is sent the credential.
 
 use super::tool::Written;
-use super::{Resolver, credential, listed};
+use super::{Resolver, listed};
 use crate::fleet::{Effect, ReadBack, ToolKind};
 use crate::format::{authority, url_problem};
 use crate::nearest::did_you_mean;
@@ -75,10 +75,11 @@ impl Resolver<'_> {
             method: http.method.name().to_owned(),
             url: http.url.clone(),
             body: http.body.clone(),
-            credential: http
-                .credential
-                .as_ref()
-                .and_then(|spec| credential(spec, tool.object)),
+            credential: self.credential(
+                tool.object,
+                &tool.field("http.credential"),
+                http.credential.as_ref(),
+            ),
             read_back: tool.spec.read_back.as_ref().map(|spec| ReadBack {
                 method: spec.method.name().to_owned(),
                 url: spec.url.clone(),

@@ -1,7 +1,7 @@
 //! MCP servers in a registry.
 
 use super::tool::Written;
-use super::{Resolver, credential, listed};
+use super::{Resolver, listed};
 use crate::fleet::{Effect, ToolKind};
 use crate::nearest::did_you_mean;
 use crate::problem::quoted;
@@ -39,10 +39,14 @@ impl Resolver<'_> {
                     !mcp.env.is_empty(),
                     "only a server that Mainstay starts has an environment",
                 );
-                let credential = mcp
-                    .credential
-                    .as_ref()
-                    .and_then(|spec| credential(spec, tool.object));
+                self.refuse(
+                    tool,
+                    "mcp.image",
+                    mcp.image.is_some(),
+                    "only a server that Mainstay starts has an image",
+                );
+                let field = tool.field("mcp.credential");
+                let credential = self.credential(tool.object, &field, mcp.credential.as_ref());
                 ToolKind::McpHttp {
                     url: url.clone(),
                     credential,
@@ -56,9 +60,11 @@ impl Resolver<'_> {
                     "it is sent with `url` only",
                 );
                 self.environment(tool.object, &tool.field("mcp.env"), mcp.env.keys());
+                self.kubernetes_only(tool.object, &tool.field("mcp.image"), mcp.image.is_some());
                 ToolKind::McpStdio {
                     command: command.clone().unwrap_or_default(),
                     env: mcp.env.clone(),
+                    image: mcp.image.clone(),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Providers: their type and address, what their models cost, and where a failed call goes.
 
-use super::{Resolver, beside, credential};
+use super::{Resolver, beside};
 use crate::fleet::{Limits, ModelFacts, Price, Provider, ProviderKind};
 use crate::manifest::{Kind, Object, Spec};
 use crate::problem::quoted;
@@ -42,10 +42,7 @@ impl Resolver<'_> {
             name: object.name().to_owned(),
             kind,
             base_url: self.base_url(object, spec, kind),
-            credential: spec
-                .credential
-                .as_ref()
-                .and_then(|spec| credential(spec, object)),
+            credential: self.credential(object, "spec.credential", spec.credential.as_ref()),
             models: self.models(object, spec, kind),
             limits: Limits {
                 concurrency: limits.concurrency,

@@ -1,9 +1,11 @@
 //! One set is one workspace: all objects share a namespace, and a Workspace object is named like it.
 
 use super::Resolver;
-use crate::fleet::Retention;
-use crate::manifest::{DEFAULT_NAMESPACE, Kind, Spec};
+use crate::fleet::{Member, Quota, Retention, Store};
+use crate::manifest::{DEFAULT_NAMESPACE, Kind, Object, Spec};
 use crate::problem::quoted;
+use crate::workspace::WorkspaceSpec;
+use std::collections::BTreeSet;
 
 impl Resolver<'_> {
     pub(super) fn workspace(&mut self) {
@@ -61,7 +63,39 @@ impl Resolver<'_> {
                     payloads_seconds: spec.retention.payloads.map(|payloads| payloads.ms / 1000),
                     max_bytes: spec.retention.max_bytes.map(|size| size.bytes),
                 };
+                self.tenancy(object, spec);
             }
+        }
+    }
+
+    fn tenancy(&mut self, object: &Object, spec: &WorkspaceSpec) {
+        self.kubernetes_only(object, "spec.members", !spec.members.is_empty());
+        self.kubernetes_only(object, "spec.quota", spec.quota.is_some());
+        self.kubernetes_only(object, "spec.store", spec.store.is_some());
+        let mut seen = BTreeSet::new();
+        for (index, member) in spec.members.iter().enumerate() {
+            if !seen.insert(&member.subject) {
+                let field = format!("spec.members[{index}].subject");
+                let message = format!("{} is written twice", quoted(&member.subject));
+                self.problem(object, &field, message);
+            }
+        }
+        let members = spec.members.iter().map(|member| Member {
+            subject: member.subject.clone(),
+            role: member.role,
+        });
+        self.fleet.members = members.collect();
+        if let Some(quota) = &spec.quota {
+            self.fleet.quota = Quota {
+                agents: quota.agents,
+                cpu_millis: quota.cpu.map(|cpu| cpu.millis),
+                memory_bytes: quota.memory.map(|memory| memory.bytes),
+            };
+        }
+        if let Some(sqlite) = spec.store.as_ref().and_then(|store| store.sqlite.as_ref()) {
+            self.fleet.store = Store::Sqlite {
+                size_bytes: sqlite.size.bytes,
+            };
         }
     }
 }

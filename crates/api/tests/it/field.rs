@@ -106,8 +106,8 @@ kind: Agent
 metadata: {name: helper}
 spec:
   models: [openai/gpt-5.1]
-  image: python:3.12-slim
-  volume: {size: 1Gi, path: /workspace}
+  role: research
+  placement: {pool: cpu}
   budget: {day: {usd: 2}}
   runtime: {a2a: {url: http://x}}
 ---
@@ -119,15 +119,15 @@ spec:
     - {name: python, description: Run., sandbox: {language: python}}
 "#;
     assert_snapshot!(check(set), @r#"
-    fleet.yaml:11:3: `image` is no field of `spec`
-      11 |   image: python:3.12-slim
-         |   ^^^^^
-      hint: `spec.image` comes with a later version of Mainstay
+    fleet.yaml:11:3: `role` is no field of `spec`
+      11 |   role: research
+         |   ^^^^
+      hint: `spec.role` comes with a later version of Mainstay
 
-    fleet.yaml:12:23: `path` is no field of `spec.volume`
-      12 |   volume: {size: 1Gi, path: /workspace}
-         |                       ^^^^
-      hint: `spec.volume.path` comes with a later version of Mainstay
+    fleet.yaml:12:15: `pool` is no field of `spec.placement`
+      12 |   placement: {pool: cpu}
+         |               ^^^^
+      hint: `spec.placement.pool` comes with a later version of Mainstay
 
     fleet.yaml:13:12: `day` is no field of `spec.budget`
       13 |   budget: {day: {usd: 2}}

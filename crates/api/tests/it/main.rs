@@ -10,6 +10,7 @@ mod agent;
 mod document;
 mod field;
 mod foreign;
+mod home;
 mod lenient;
 mod provider;
 mod robust;

@@ -93,6 +93,7 @@ async fn a_stdio_server_that_dies_in_a_pure_call_is_asked_again_when_it_is_back(
     let kind = ToolKind::McpStdio {
         command: vec!["true".into()],
         env: Default::default(),
+        image: None,
     };
     add_tool(&mut fleet, "files", "", kind, |tool| {
         tool.input_schema = None;
