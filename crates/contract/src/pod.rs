@@ -7,6 +7,7 @@
 //! itself is the agent's word: the hub believes the token alone.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,14 +28,25 @@ pub const FACADE_PORT: u16 = 7080;
 pub const PROBE_PORT: u16 = 7081;
 /// Where the program lies in Mainstay's own image. Not below `/mainstay`, where pods mount things.
 pub const IMAGE_PROGRAM: &str = "/bin/mainstay";
+/// Everything of ours in a pod lies below it, and below nothing else.
+pub const ROOT: &str = "/mainstay";
 /// Where the program lies in a pod, copied there by the init container.
 pub const PROGRAM: &str = "/mainstay/bin/mainstay";
 /// What the shim writes: spool, logs, scratch. An `emptyDir`.
 pub const STATE_DIR: &str = "/mainstay/state";
+/// The shim's socket.
+pub const SHIM_SOCKET: &str = "/mainstay/state/run/agent.sock";
 /// The certificate that the hub's is checked against: a mounted file, read at each connection.
 pub const CA_FILE: &str = "/mainstay/ca/ca.crt";
 /// The pod-bound token: a mounted file that the kubelet renews, read at each connection.
 pub const TOKEN_FILE: &str = "/mainstay/token/token";
+
+/// One of the paths above below another root than [`ROOT`], for a pod that is none.
+#[must_use]
+pub fn below(root: &Path, path: &str) -> PathBuf {
+    let path = Path::new(path);
+    root.join(path.strip_prefix(ROOT).unwrap_or(path))
+}
 
 /// What a pod runs. Built by the operator from a validated agent; nothing of it comes from the hub.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,4 +134,16 @@ pub enum Target {
     /// A port of the agent's service on the pod's loopback.
     #[serde(rename_all = "camelCase")]
     Port { port: u16 },
+}
+
+/// From a pod's supervisor to its relay, at the relay's start and as often as it changes: what its
+/// offers say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToRelay {
+    pub isolation: String,
+    #[serde(default)]
+    pub service_port: Option<u16>,
+    #[serde(default)]
+    pub draining: bool,
 }

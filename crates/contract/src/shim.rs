@@ -63,7 +63,8 @@ pub enum ToShim {
         #[serde(default)]
         idle: bool,
     },
-    /// Keeper: how to start the child under this generation. The keeper alone sends it.
+    /// Keeper: how to start the child under this generation. The keeper alone sends it. Generation
+    /// 0 stands for every one that has no spec of its own: a pod has one content for its life.
     #[serde(rename_all = "camelCase")]
     Spec { generation: u64, spec: Box<Spec> },
     /// Keeper: forget specs of other generations than these.
@@ -126,6 +127,12 @@ pub enum FromShim {
     /// sentences for a person.
     #[serde(rename_all = "camelCase")]
     OutOfReach { sentences: Vec<String> },
+    /// To the keeper: a process could not be started, or ended by itself before it was of use.
+    #[serde(rename_all = "camelCase")]
+    FalseStart { reason: String },
+    /// To the keeper: a process is of use. An attempt's is once it runs, a service's once it is
+    /// ready, an MCP server's once it has run for ten seconds.
+    OfUse,
 }
 
 /// A running attempt of an `exec` task.

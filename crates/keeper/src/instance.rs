@@ -23,7 +23,7 @@ use crate::state::State;
 /// How long an adopted shim may take to answer.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// On top of an instance's grace, for its shim to write and leave.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A shim that runs.
 #[derive(Debug)]
@@ -95,6 +95,7 @@ impl Running {
             keeper: theirs,
             keeper_uid: state.users.keeper,
             hub_uid: state.users.hub,
+            mirrors: None,
         };
         let forked = sandbox::fork::fork(|| crate::shim::run(setup))?;
         let process = sandbox::process::identity(forked.pid)
@@ -323,7 +324,7 @@ fn prepare_directories(
     Ok(())
 }
 
-fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::STREAM,

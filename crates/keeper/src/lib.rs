@@ -23,6 +23,7 @@ mod link;
 mod listener;
 mod manifest;
 mod plan;
+pub mod pod;
 mod reach;
 mod reactor;
 mod shim;

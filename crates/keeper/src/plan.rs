@@ -196,7 +196,18 @@ impl Planned {
             true => allowed(state, &scratch, source.as_deref(), volume.as_deref()),
             false => (Vec::new(), Vec::new()),
         };
-        let env = self.environment(place, volume.as_deref());
+        let volume_text = volume.as_deref().map(text);
+        let env = environment(
+            self.program.env.clone(),
+            &Around {
+                kind: self.kind,
+                owner: &self.owner,
+                instance: &self.name,
+                gateway_port: place.gateway_port,
+                service_port: place.service_port,
+                volume: volume_text.as_deref(),
+            },
+        );
         let reach = match place.user {
             Some(_) => self.reach(&env, &current_dir, &scratch, volume.as_deref()),
             None => Vec::new(),
@@ -214,45 +225,13 @@ impl Planned {
             home: text(&home),
             tmp: text(&tmp),
             log_dir: text(&state.root.join("logs").join(&self.name)),
-            // A service's output is its log; nothing of it is an answer.
-            answer_max_bytes: match self.kind {
-                InstanceKind::Exec => ANSWER_MAX_BYTES,
-                _ => 0,
-            },
+            answer_max_bytes: answer_max_bytes(self.kind),
             grace_ms: self.program.grace_ms,
             gateway_port: place.gateway_port,
             service_port: place.service_port,
             reach,
             fresh_scratch: self.kind == InstanceKind::Exec && volume.is_none(),
         }
-    }
-
-    fn environment(&self, place: &Place, volume: Option<&Path>) -> BTreeMap<String, String> {
-        let gateway = format!("http://127.0.0.1:{}", place.gateway_port);
-        let path =
-            std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let mut env = self.program.env.clone();
-        let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
-        set("PATH", path);
-        set("LANG", "C.UTF-8".to_owned());
-        set("TZ", "UTC".to_owned());
-        set("PYTHONHASHSEED", "0".to_owned());
-        if self.kind != InstanceKind::Mcp {
-            set("OPENAI_BASE_URL", format!("{gateway}/v1"));
-            set("ANTHROPIC_BASE_URL", gateway.clone());
-            set("OPENAI_AGENTS_DISABLE_TRACING", "1".to_owned());
-            set("MAINSTAY_MCP_URL", format!("{gateway}/mcp"));
-            set("MAINSTAY_STEP_URL", format!("{gateway}/step"));
-            set("MAINSTAY_AGENT", self.owner.clone());
-            set("MAINSTAY_INSTANCE", self.name.clone());
-        }
-        if let Some(port) = place.service_port {
-            set("PORT", port.to_string());
-        }
-        if let Some(volume) = volume {
-            set("MAINSTAY_VOLUME", text(volume));
-        }
-        env
     }
 
     /// Directories that its user has to reach wherever they are: its own, and the program's.
@@ -268,6 +247,55 @@ impl Planned {
         let path = env.get("PATH").map_or("", String::as_str);
         wanted.extend(reach::wanted(&self.program.command, path, current_dir));
         wanted.iter().map(|path| text(path)).collect()
+    }
+}
+
+/// What a process's variables tell of what is around it.
+pub(crate) struct Around<'a> {
+    pub(crate) kind: InstanceKind,
+    pub(crate) owner: &'a str,
+    pub(crate) instance: &'a str,
+    pub(crate) gateway_port: u16,
+    pub(crate) service_port: Option<u16>,
+    pub(crate) volume: Option<&'a str>,
+}
+
+/// The variables of a process: the manifest's own, and over them what is ours to say.
+pub(crate) fn environment(
+    mut env: BTreeMap<String, String>,
+    around: &Around<'_>,
+) -> BTreeMap<String, String> {
+    let gateway = format!("http://127.0.0.1:{}", around.gateway_port);
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
+    set("PATH", path);
+    set("LANG", "C.UTF-8".to_owned());
+    set("TZ", "UTC".to_owned());
+    set("PYTHONHASHSEED", "0".to_owned());
+    if around.kind != InstanceKind::Mcp {
+        set("OPENAI_BASE_URL", format!("{gateway}/v1"));
+        set("ANTHROPIC_BASE_URL", gateway.clone());
+        set("OPENAI_AGENTS_DISABLE_TRACING", "1".to_owned());
+        set("MAINSTAY_MCP_URL", format!("{gateway}/mcp"));
+        set("MAINSTAY_STEP_URL", format!("{gateway}/step"));
+        set("MAINSTAY_AGENT", around.owner.to_owned());
+        set("MAINSTAY_INSTANCE", around.instance.to_owned());
+    }
+    if let Some(port) = around.service_port {
+        set("PORT", port.to_string());
+    }
+    if let Some(volume) = around.volume {
+        set("MAINSTAY_VOLUME", volume.to_owned());
+    }
+    env
+}
+
+/// How much of an instance's standard output is its answer. A service's is its log; nothing of it
+/// is an answer.
+pub(crate) fn answer_max_bytes(kind: InstanceKind) -> u64 {
+    match kind {
+        InstanceKind::Exec => ANSWER_MAX_BYTES,
+        _ => 0,
     }
 }
 

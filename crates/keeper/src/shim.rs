@@ -7,6 +7,7 @@
 mod bridge;
 mod connection;
 mod log_file;
+mod mirror;
 mod output;
 mod prepared;
 mod process;
@@ -30,6 +31,7 @@ use sandbox::signals::SignalFd;
 use crate::reactor::Reactor;
 use connection::Connection;
 use log_file::LogFile;
+use mirror::Mirror;
 use output::Drained;
 use prepared::Prepared;
 use spool::Spool;
@@ -43,6 +45,8 @@ const KEEPER_WAIT: Duration = Duration::from_secs(60);
 const LEAVE_WAIT: Duration = Duration::from_secs(1);
 /// Facts about a restarting service wait this long for the ready byte, to be flushed together.
 const FLUSH_DELAY: Duration = Duration::from_millis(5);
+/// The generation whose spec stands for all that have none of their own.
+pub(crate) const ANY_GENERATION: u64 = 0;
 const SIGCHLD: i32 = 17;
 
 /// What the keeper gives a new shim.
@@ -60,6 +64,8 @@ pub(crate) struct Setup {
     pub(crate) keeper: OwnedFd,
     pub(crate) keeper_uid: u32,
     pub(crate) hub_uid: u32,
+    /// Where its child's standard output and error go besides the log files.
+    pub(crate) mirrors: Option<[OwnedFd; 2]>,
 }
 
 struct Shim {
@@ -91,6 +97,8 @@ struct Shim {
     /// Hub: no task waits for the service.
     idle: bool,
     reported: Option<(bool, bool)>,
+    /// The keeper was told of a false start, and of nothing of use since.
+    false_start: bool,
 }
 
 /// Whether the spool at this path holds nothing that a hub doesn't have; one that isn't there does
@@ -111,19 +119,19 @@ pub(crate) fn run(setup: Setup) -> i32 {
 }
 
 impl Shim {
-    fn start(setup: Setup) -> io::Result<Self> {
-        sandbox::descriptors::close_all_but(&[
-            setup.listener.as_raw_fd(),
-            setup.gateway.as_raw_fd(),
-            setup.keeper.as_raw_fd(),
-        ]);
+    fn start(mut setup: Setup) -> io::Result<Self> {
+        let own = [&setup.listener, &setup.gateway, &setup.keeper];
+        let own = own.into_iter().chain(setup.mirrors.iter().flatten());
+        let own: Vec<RawFd> = own.map(AsRawFd::as_raw_fd).collect();
+        sandbox::descriptors::close_all_but(&own);
         sandbox::signals::unblock_all();
         let signals = SignalFd::new(&[SIGCHLD, process::libc_signal::TERM])?;
         let _leads_already = rustix::process::setsid();
         sandbox::process::set_name(PROCESS_NAME)?;
         sandbox::process::become_subreaper()?;
         sandbox::process::hide_memory()?;
-        redirect_standard_streams(&setup.log_dir)?;
+        redirect_standard_streams(&setup)?;
+        let (stdout, stderr) = mirrors(setup.mirrors.take())?;
         rustix::net::listen(&setup.listener, 64)?;
         rustix::io::ioctl_fionbio(&setup.listener, true)?;
         let reactor = Reactor::new()?;
@@ -134,8 +142,8 @@ impl Shim {
             tasks: task::Tasks::resume(&spool),
             service: service::Service::resume(&spool),
             bridge: bridge::Bridge::default(),
-            stdout_log: LogFile::open(&setup.log_dir.join("stdout.log")),
-            stderr_log: LogFile::open(&setup.log_dir.join("stderr.log")),
+            stdout_log: LogFile::open(&setup.log_dir.join("stdout.log")).mirrored(stdout),
+            stderr_log: LogFile::open(&setup.log_dir.join("stderr.log")).mirrored(stderr),
             reactor,
             signals,
             connections: BTreeMap::new(),
@@ -152,6 +160,7 @@ impl Shim {
             hold: false,
             idle: false,
             reported: None,
+            false_start: false,
             setup,
         };
         shim.report_lost_processes()?;
@@ -417,6 +426,21 @@ impl Shim {
         }
     }
 
+    /// Tells the keeper of a process that never came to anything.
+    fn tell_false_start(&mut self, reason: &str) {
+        self.false_start = true;
+        self.tell_keeper(&FromShim::FalseStart {
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Tells the keeper that the false starts before this are over.
+    fn tell_of_use(&mut self) {
+        if std::mem::take(&mut self.false_start) {
+            self.tell_keeper(&FromShim::OfUse);
+        }
+    }
+
     fn report_enforced(&mut self) {
         let enforced = self
             .specs
@@ -432,18 +456,41 @@ impl Shim {
     }
 }
 
-/// Standard error goes to a file of the instance's: the keeper's may be a pipe that breaks.
-fn redirect_standard_streams(log_dir: &std::path::Path) -> io::Result<()> {
+/// The spec of a generation: its own, or the one that stands for all.
+fn spec_for(specs: &mut BTreeMap<u64, Prepared>, generation: u64) -> Option<&mut Prepared> {
+    let number = [generation, ANY_GENERATION]
+        .into_iter()
+        .find(|number| specs.contains_key(number))?;
+    specs.get_mut(&number)
+}
+
+fn mirrors(outputs: Option<[OwnedFd; 2]>) -> io::Result<(Option<Mirror>, Option<Mirror>)> {
+    let Some([stdout, stderr]) = outputs else {
+        return Ok((None, None));
+    };
+    // Both end in one place: once is enough for what starts and why it doesn't.
+    Ok((
+        Some(Mirror::new(stdout, false)?),
+        Some(Mirror::new(stderr, true)?),
+    ))
+}
+
+/// Standard error goes to a file of the instance's: the keeper's may be a pipe that breaks. In a
+/// pod it is the container's.
+fn redirect_standard_streams(setup: &Setup) -> io::Result<()> {
     let null = std::fs::File::options()
         .read(true)
         .write(true)
         .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
+    if let Some([_, stderr]) = &setup.mirrors {
+        return Ok(rustix::stdio::dup2_stderr(stderr)?);
+    }
     let log = std::fs::File::options()
         .append(true)
         .create(true)
-        .open(log_dir.join("shim.log"))
+        .open(setup.log_dir.join("shim.log"))
         .unwrap_or(null);
     Ok(rustix::stdio::dup2_stderr(&log)?)
 }

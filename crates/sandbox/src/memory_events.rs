@@ -27,7 +27,7 @@ impl OomWatch {
         }
     }
 
-    /// Reads the counters now; what can't be read counts as zero.
+    /// Reads the counters now; a machine's that can't be read counts as zero.
     pub fn read(&mut self) -> OomCounters {
         let Self {
             machine,
@@ -37,7 +37,7 @@ impl OomWatch {
         let mut read = |file: &Option<File>| file.as_ref().and_then(|file| counter(file, buffer));
         OomCounters {
             machine: read(machine).unwrap_or(0),
-            cgroup: read(cgroup).unwrap_or(0),
+            cgroup: read(cgroup),
         }
     }
 }
@@ -48,14 +48,19 @@ pub struct OomCounters {
     /// `oom_kill` of `/proc/vmstat`: the whole machine.
     pub machine: u64,
     /// `oom_kill` of this process's own memory cgroup, v2 or v1, where there is one.
-    pub cgroup: u64,
+    pub cgroup: Option<u64>,
 }
 
 impl OomCounters {
-    /// Whether an out-of-memory kill happened since an earlier reading.
+    /// Whether an out-of-memory kill of ours happened since an earlier reading. The group's counter
+    /// counts every kill in it, whatever ran out; the machine's counts other people's too, and
+    /// stands in where there is no other.
     #[must_use]
     pub fn rose_since(self, earlier: Self) -> bool {
-        self.machine > earlier.machine || self.cgroup > earlier.cgroup
+        match self.cgroup.zip(earlier.cgroup) {
+            Some((now, before)) => now > before,
+            None => self.machine > earlier.machine,
+        }
     }
 }
 
@@ -84,18 +89,31 @@ fn find(text: &str, name: &str) -> Option<u64> {
 
 fn own_cgroup_file() -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let file = if controllers.split(',').any(|name| name == "memory") {
-            format!("/sys/fs/cgroup/memory{path}/memory.oom_control")
-        } else if controllers.is_empty() {
-            format!("/sys/fs/cgroup{path}/memory.events")
-        } else {
-            return None;
-        };
-        std::path::Path::new(&file).exists().then_some(file)
-    })
+    let candidates = groups.lines().flat_map(counters_of);
+    candidates
+        .into_iter()
+        .find(|file| std::path::Path::new(file).exists())
+}
+
+/// Where the counters of a line of `/proc/self/cgroup` may be. In a container the line names the
+/// group as the machine sees it, while the group's own files are what is mounted there.
+fn counters_of(line: &str) -> Vec<String> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+        return Vec::new();
+    };
+    let (mounted, file) = if controllers.split(',').any(|name| name == "memory") {
+        ("/sys/fs/cgroup/memory", "memory.oom_control")
+    } else if controllers.is_empty() {
+        ("/sys/fs/cgroup", "memory.events")
+    } else {
+        return Vec::new();
+    };
+    let path = path.trim_end_matches('/');
+    vec![
+        format!("{mounted}{path}/{file}"),
+        format!("{mounted}/{file}"),
+    ]
 }
 
 #[cfg(test)]
@@ -110,25 +128,32 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_of_either_counter_is_an_event() {
-        let before = OomCounters {
-            machine: 1,
-            cgroup: 0,
-        };
-        assert!(
-            OomCounters {
-                machine: 2,
-                cgroup: 0
-            }
-            .rose_since(before)
+    fn the_counter_of_the_group_outweighs_the_machines() {
+        let counters = |machine, cgroup| OomCounters { machine, cgroup };
+        let before = counters(1, Some(0));
+        assert!(counters(1, Some(1)).rose_since(before));
+        assert!(!counters(2, Some(0)).rose_since(before), "somebody else's");
+        assert!(counters(2, None).rose_since(counters(1, None)));
+        assert!(!counters(1, None).rose_since(counters(1, None)));
+    }
+
+    #[test]
+    fn a_container_finds_its_group_where_it_is_mounted() {
+        let check = |line, expected: &[&str]| assert_eq!(counters_of(line), expected, "{line}");
+        check(
+            "4:memory:/kubepods/pod1/c1",
+            &[
+                "/sys/fs/cgroup/memory/kubepods/pod1/c1/memory.oom_control",
+                "/sys/fs/cgroup/memory/memory.oom_control",
+            ],
         );
-        assert!(
-            OomCounters {
-                machine: 1,
-                cgroup: 1
-            }
-            .rose_since(before)
+        check(
+            "0::/",
+            &[
+                "/sys/fs/cgroup/memory.events",
+                "/sys/fs/cgroup/memory.events",
+            ],
         );
-        assert!(!before.rose_since(before));
+        check("3:cpuset:/kubepods", &[]);
     }
 }

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::mirror::Mirror;
+
 /// Two files of this size at most, `stdout.log` and `stdout.log.1`.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
@@ -16,6 +18,7 @@ pub(crate) struct LogFile {
     file: Option<File>,
     bytes: u64,
     at_line_start: bool,
+    mirror: Option<Mirror>,
 }
 
 impl LogFile {
@@ -25,12 +28,19 @@ impl LogFile {
             file: None,
             bytes: 0,
             at_line_start: true,
+            mirror: None,
         };
         // Reported when writing fails too; an agent runs without its log rather than not at all.
         if let Err(error) = log.reopen() {
             tracing::warn!(path = %path.display(), %error, "cannot open log file");
         }
         log
+    }
+
+    /// Writes everything to this as well.
+    pub(super) fn mirrored(mut self, mirror: Option<Mirror>) -> Self {
+        self.mirror = mirror;
+        self
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -47,10 +57,21 @@ impl LogFile {
     /// A line of ours between the agent's, on a line of its own.
     pub(crate) fn header(&mut self, text: &str) {
         let newline = if self.at_line_start { "" } else { "\n" };
-        self.write(format!("{newline}--- {text}\n").as_bytes());
+        let line = format!("{newline}--- {text}\n");
+        if let Some(mirror) = self.mirror.as_mut().filter(|mirror| mirror.headers) {
+            mirror.write(line.as_bytes());
+        }
+        self.keep(line.as_bytes());
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.write(bytes);
+        }
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
         if self.bytes + bytes.len() as u64 > MAX_BYTES {
             self.rotate();
         }

@@ -10,19 +10,21 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use contract::keeper::InstanceKind;
-use contract::shim::{Fact, FromShim, ServiceState, ServiceToken, Spec};
+use contract::shim::{Exit, Fact, FromShim, ServiceState, ServiceToken, Spec};
 use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
 use sandbox::process::Ended;
 
-use super::process::{Ends, Process, StartFailure, Who, never_started};
+use super::process::{Ends, Process, StartFailure, Who, libc_signal, never_started};
 use super::spool::Spool;
 use super::standby::Standby;
 use super::task::{killed_with_the_shim, watch};
-use super::{FLUSH_DELAY, Shim};
+use super::{ANY_GENERATION, FLUSH_DELAY, Shim, spec_for};
 
 const PROBE_FIRST: Duration = Duration::from_millis(2);
 const PROBE_MOST: Duration = Duration::from_millis(250);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
+/// An MCP server says nothing of its readiness: one that ran for less came to nothing.
+const SERVER_OF_USE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Service {
@@ -46,6 +48,7 @@ struct Running {
     process: Process,
     /// What it was started by.
     spec: Box<Spec>,
+    since: Instant,
     ready: bool,
     ready_pipe: Option<OwnedFd>,
     probe: Option<(Instant, Duration)>,
@@ -237,9 +240,10 @@ impl Shim {
             && !self.hold
             && !self.stopping
             && (self.is_mcp() || !service.tokens.is_empty())
-            && service
-                .generation
-                .is_some_and(|generation| self.specs.contains_key(&generation))
+            && service.generation.is_some_and(|generation| {
+                let known = [generation, ANY_GENERATION];
+                known.iter().any(|number| self.specs.contains_key(number))
+            })
     }
 
     pub(super) fn tick_service(&mut self, now: Instant) -> io::Result<()> {
@@ -274,7 +278,7 @@ impl Shim {
         let prepared = self
             .service
             .generation
-            .and_then(|generation| self.specs.get_mut(&generation));
+            .and_then(|generation| spec_for(&mut self.specs, generation));
         let Some(prepared) = prepared else {
             return Err(io::Error::other("a service was started without a spec"));
         };
@@ -309,6 +313,7 @@ impl Shim {
                     incarnation,
                     process,
                     spec: Box::new(spec),
+                    since: Instant::now(),
                     ready: false,
                     ready_pipe: (!mcp).then_some(ready_reader),
                     probe,
@@ -327,7 +332,7 @@ impl Shim {
         }
         let prepared = service
             .generation
-            .and_then(|generation| self.specs.get_mut(&generation));
+            .and_then(|generation| spec_for(&mut self.specs, generation));
         if let Some((prepared, next)) = prepared.zip(service.tokens.front()) {
             let who = Who {
                 token: Some(&next.token),
@@ -345,6 +350,7 @@ impl Shim {
         let delay_ms = self.service_backoff(&Evidence::default());
         self.stderr_log
             .header(&format!("process {incarnation}: {reason}"));
+        self.tell_false_start(&reason);
         Fact::ServiceEnded {
             incarnation,
             exit: never_started(reason),
@@ -429,6 +435,9 @@ impl Shim {
         running.probe = None;
         let incarnation = running.incarnation;
         let since = self.service.ended_at.take();
+        if !self.is_mcp() {
+            self.tell_of_use();
+        }
         let fact = Fact::ServiceReady {
             incarnation,
             recovery_ms: since.map(|since| since.elapsed().as_secs_f64() * 1000.0),
@@ -454,6 +463,21 @@ impl Shim {
         let wait = (wait * 2).min(PROBE_MOST);
         running.probe = Some((Instant::now() + wait, wait));
         Ok(())
+    }
+
+    /// Tells the keeper whether a process that has ended had been of use. One that was asked to end
+    /// or killed from outside says nothing.
+    fn tell_use(&mut self, running: &Running, exit: &Exit) {
+        let of_use = match self.is_mcp() {
+            true => running.since.elapsed() >= SERVER_OF_USE,
+            false => running.ready,
+        };
+        if of_use {
+            self.tell_of_use();
+        } else if !exit.asked && (exit.oom || exit.signal != Some(libc_signal::KILL)) {
+            let program = running.spec.command.first().map_or("", String::as_str);
+            self.tell_false_start(&came_to_nothing(program, exit));
+        }
     }
 
     /// The service's first process has ended. `alone`: nothing else of it can be left.
@@ -489,6 +513,7 @@ impl Shim {
         exit.stderr_tail
             .push_str(&running.process.stderr.take_tail());
         (exit.stdout, exit.stdout_truncated) = (String::new(), false);
+        self.tell_use(&running, &exit);
         let fact = Fact::ServiceEnded {
             incarnation: running.incarnation,
             exit,
@@ -503,4 +528,19 @@ impl Shim {
             }
         }
     }
+}
+
+/// A false start in words: how it ended, and the last thing it said.
+fn came_to_nothing(program: &str, exit: &Exit) -> String {
+    let how = match (exit.code, exit.signal) {
+        _ if exit.oom => "for want of memory".to_owned(),
+        (Some(code), _) => format!("with exit code {code}"),
+        (None, signal) => format!("by signal {}", signal.unwrap_or(0)),
+    };
+    let last = exit
+        .stderr_tail
+        .lines()
+        .rfind(|line| !line.trim().is_empty());
+    let last = last.map_or_else(String::new, |line| format!(": {}", line.trim()));
+    format!("{program} ended {how} before it was ready{last}")
 }

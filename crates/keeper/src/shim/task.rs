@@ -12,9 +12,9 @@ use contract::shim::{Attempt, Exit, Fact, Running};
 use mainstay_core::restart::{Backoff, Evidence, Kind, decide};
 use sandbox::process::Ended;
 
-use super::Shim;
 use super::process::{Ends, Family, Made, Process, StartFailure, Who, never_started};
 use super::spool::Spool;
+use super::{ANY_GENERATION, Shim, spec_for};
 
 /// Tasks whose highest started attempt is remembered after their end, against repeated orders.
 const REMEMBERED_TASKS: usize = 1024;
@@ -246,9 +246,11 @@ impl Shim {
         let task = self.tasks.by_id.get_mut(id)?;
         let attempt = task.waiting.pop_front()?;
         task.start_at = None;
-        let started = match self.specs.get_mut(&task.generation) {
+        let unusable = [task.generation, ANY_GENERATION];
+        let unusable = unusable.iter().find_map(|number| self.unusable.get(number));
+        let started = match spec_for(&mut self.specs, task.generation) {
             Some(prepared) => launch(prepared, &attempt, task.slot),
-            None => Err(StartFailure(match self.unusable.get(&task.generation) {
+            None => Err(StartFailure(match unusable {
                 Some(reason) => format!("the agent can't be prepared: {reason}"),
                 None => format!("generation {} is not known here any more", task.generation),
             })),
@@ -286,7 +288,9 @@ impl Shim {
             self.tasks.by_id.remove(id);
             let reason = exit.spawn_error.as_deref().unwrap_or_default();
             self.stderr_log.header(&format!("{header}: {reason}"));
+            self.tell_false_start(reason);
         } else {
+            self.tell_of_use();
             self.stdout_log.header(&header);
             self.stderr_log.header(&header);
         }
