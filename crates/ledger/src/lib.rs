@@ -7,8 +7,8 @@
 pub mod cbor;
 mod entry;
 mod head;
-mod levels;
 mod note;
+mod paths;
 mod proof;
 mod tree;
 mod verify;
@@ -18,8 +18,8 @@ pub use entry::{
     PayloadDigest, SALT_BYTES, payload_digest,
 };
 pub use head::{Head, HeadError, SignedHead, incarnation_of, origin};
-pub use levels::Levels;
 pub use note::{KeyError, Note, NoteError, NoteSignature, PublicKey, SigningKey};
+pub use paths::Paths;
 pub use proof::{consistency_path, inclusion_path, verify_consistency, verify_inclusion};
 pub use tree::{Edge, EdgeError, Hash, leaf_hash, node_hash, root_of};
 pub use verify::{Mismatch, SaltedPayload, Summary, Verifier};

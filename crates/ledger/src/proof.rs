@@ -54,7 +54,7 @@ fn consistency_subpath(leaves: &[Hash], old_size: usize, known_root: bool) -> Ve
 }
 
 /// Largest power of two below `count`, which is at least 2.
-pub(crate) fn split_of(count: usize) -> usize {
+fn split_of(count: usize) -> usize {
     count.next_power_of_two() / 2
 }
 
