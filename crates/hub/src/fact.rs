@@ -252,7 +252,8 @@ pub(crate) fn apply(tx: &mut Tx<'_>, name: &str, message: FromShim) -> Vec<Held>
         } => return tx.shim_hello(name, &running, service),
         FromShim::Record { at_ms, fact, .. } => tx.fact(name, at_ms, fact),
         FromShim::Service { state } => tx.service_changed(name, state),
-        FromShim::Listener | FromShim::Enforced { .. } | FromShim::OutOfReach { .. } => {}
+        // What is said to the keeper alone.
+        _ => {}
     }
     Vec::new()
 }
