@@ -6,9 +6,11 @@
 
 mod document;
 mod lenient;
+mod template;
 
 pub use document::document;
 pub use lenient::{Lenient, Refused, resolve_lenient};
+pub use template::{agent_template, tool_template};
 
 /// The API group.
 pub const GROUP: &str = "mainstay.dev";

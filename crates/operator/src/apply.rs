@@ -1,0 +1,212 @@
+//! The fourth step: makes the cluster have the objects that were built, and nothing that was built
+//! before and isn't now.
+//!
+//! Server-side apply by one field manager. An object that is there as it was applied is not
+//! written; one that somebody else changed is written again, up to a few times a minute; one of
+//! that name that isn't ours is left alone.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams, ValidationDirective};
+use kube::core::DynamicObject;
+use kube::{Client, Error as KubeError};
+
+use crate::FIELD_MANAGER;
+use crate::context::Context;
+use crate::error::Error;
+use crate::object::{Object, Resource};
+use crate::world::Owned;
+
+/// So many writes against somebody else are made in a [`WINDOW`].
+const ANSWERS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Writes against others, by object.
+#[derive(Default)]
+pub(crate) struct Answers {
+    by_object: Mutex<HashMap<(Resource, String, String), Vec<Instant>>>,
+}
+
+impl Answers {
+    /// Whether one more is in order; notes it if so.
+    fn may(&self, object: &Object, now: Instant) -> bool {
+        let namespace = object.namespace.clone().unwrap_or_default();
+        let key = (object.resource, namespace, object.name.clone());
+        let mut by_object = self
+            .by_object
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_object.retain(|_, times| times.iter().any(|time| now.duration_since(*time) < WINDOW));
+        let times = by_object.entry(key).or_default();
+        times.retain(|time| now.duration_since(*time) < WINDOW);
+        if times.len() >= ANSWERS {
+            return false;
+        }
+        times.push(now);
+        true
+    }
+}
+
+/// Where objects of a kind lie.
+pub(crate) fn api(
+    client: &Client,
+    resource: Resource,
+    namespace: Option<&str>,
+) -> Api<DynamicObject> {
+    let kind = resource.api_resource();
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    }
+}
+
+/// Makes it so, if it isn't.
+pub(crate) async fn object(context: &Context, object: &Object) -> Result<(), Error> {
+    match known(context, object).await? {
+        Some(owned) if owned.deleting => Ok(()),
+        Some(owned) if !owned.is_ours && !may_adopt(object) => Err(Error::Taken {
+            resource: object.resource,
+            name: object.name.clone(),
+        }),
+        Some(owned) if !owned.differs(&object.hash) => Ok(()),
+        Some(owned) => {
+            let meddled = owned.is_ours && owned.is_meddled_with();
+            if meddled && !context.answers.may(object, Instant::now()) {
+                return Err(contested(object, &owned));
+            }
+            write(context, object, owned.foreign.map(|(time, _)| time)).await
+        }
+        None => write(context, object, None).await,
+    }
+}
+
+/// The account that every namespace has is made by Kubernetes, and made safe by us.
+fn may_adopt(object: &Object) -> bool {
+    object.resource == Resource::ServiceAccount && object.name == "default"
+}
+
+fn contested(object: &Object, owned: &Owned) -> Error {
+    let manager = owned.foreign.as_ref().map(|(_, manager)| manager.clone());
+    Error::Contested {
+        resource: object.resource,
+        name: object.name.clone(),
+        manager: manager.unwrap_or_else(|| "something".to_owned()),
+    }
+}
+
+/// What is there: from what is watched, else asked for.
+async fn known(context: &Context, object: &Object) -> Result<Option<Owned>, Error> {
+    if let Some(namespace) = &object.namespace {
+        let owned = context
+            .world
+            .owned(namespace, object.resource, &object.name);
+        if owned.is_some() {
+            return Ok(owned);
+        }
+    }
+    let found = api(
+        &context.client,
+        object.resource,
+        object.namespace.as_deref(),
+    )
+    .get_metadata_opt(&object.name)
+    .await
+    .map_err(|source| Error::Read {
+        resource: object.resource.to_string(),
+        name: object.name.clone(),
+        source,
+    })?;
+    Ok(found.map(|found| Owned::read(&found.metadata, &serde_json::Value::Null)))
+}
+
+async fn write(
+    context: &Context,
+    object: &Object,
+    answered: Option<k8s_openapi::jiff::Timestamp>,
+) -> Result<(), Error> {
+    let parameters = PatchParams {
+        force: true,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        field_validation: Some(ValidationDirective::Strict),
+        dry_run: false,
+    };
+    let written = api(
+        &context.client,
+        object.resource,
+        object.namespace.as_deref(),
+    )
+    .patch(&object.name, &parameters, &Patch::Apply(&object.body))
+    .await
+    .map_err(|source| Error::Write {
+        resource: object.resource,
+        name: object.name.clone(),
+        source,
+    })?;
+    context.metrics.wrote(object.resource.kind());
+    if let Some(namespace) = &object.namespace {
+        let mut owned = Owned::read(&written.metadata, &written.data);
+        owned.applied_generation = Some(owned.generation);
+        owned.answered = answered;
+        context
+            .world
+            .put_owned(namespace, object.resource, &object.name, owned);
+    }
+    Ok(())
+}
+
+/// Removes what an owner has and doesn't want any more.
+pub(crate) async fn orphans(
+    context: &Context,
+    namespace: &str,
+    owner_uid: &str,
+    wanted: &[Object],
+) -> Result<(), Error> {
+    let is_wanted = |resource: Resource, name: &str| {
+        let mut wanted = wanted.iter();
+        wanted.any(|object| object.resource == resource && object.name == name)
+    };
+    for (resource, name) in context.world.owned_by(namespace, owner_uid) {
+        if is_wanted(resource, &name) {
+            continue;
+        }
+        let removed = api(&context.client, resource, Some(namespace))
+            .delete(&name, &DeleteParams::background())
+            .await;
+        match removed {
+            Ok(_) => context.metrics.wrote(resource.kind()),
+            Err(KubeError::Api(status)) if status.code == 404 => {}
+            Err(source) => {
+                return Err(Error::Remove {
+                    resource,
+                    name,
+                    source,
+                });
+            }
+        }
+        context.world.remove_owned(namespace, resource, &name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_fight_is_given_up_for_a_while() {
+        let object = Object {
+            resource: Resource::Deployment,
+            namespace: Some("n".to_owned()),
+            name: "a".to_owned(),
+            hash: String::new(),
+            body: json!({}),
+        };
+        let (answers, now) = (Answers::default(), Instant::now());
+        let made = (0..10).filter(|_| answers.may(&object, now)).count();
+        assert_eq!(made, ANSWERS);
+        assert!(answers.may(&object, now + WINDOW));
+    }
+}

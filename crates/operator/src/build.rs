@@ -1,0 +1,29 @@
+//! What a workspace, an agent and a stdio MCP server are on Kubernetes: pure functions from what
+//! was validated to objects.
+//!
+//! No cluster is asked and no clock is read here, so every object can be checked by a test.
+
+mod agent;
+mod certificate;
+mod destination;
+mod hub;
+mod pod;
+mod policy;
+mod rights;
+mod tenancy;
+mod tool;
+
+pub(crate) use agent::selector_text;
+pub use agent::{AgentInput, agent};
+pub use certificate::{Keys, KeysError};
+pub use hub::{HubInput, hub, hub_keys};
+pub use policy::{PolicyInput, policies};
+pub use rights::{ROLES, members, rights, role_name};
+pub use tenancy::tenancy;
+pub use tool::{ToolInput, tool};
+
+/// On pods of a stdio MCP server and what is made for them: its ToolRegistry.
+pub const REGISTRY_LABEL: &str = "mainstay.dev/registry";
+
+/// Who runs everything that isn't told otherwise.
+const USER: u32 = 65532;

@@ -1,0 +1,238 @@
+//! The pod of an agent or of a stdio MCP server: the shim as its first process, the program around
+//! it, and nothing that leads anywhere but to the hub.
+
+use std::collections::BTreeMap;
+
+use api::fleet::Resources;
+use api::kubernetes::{HUB_CA, MANAGED_BY};
+use contract::pod::{
+    AUDIENCE, CA_FILE, IMAGE_PROGRAM, POD_ENV, PROBE_PORT, PROGRAM, Pod, STATE_DIR, TOKEN_FILE,
+};
+use serde_json::{Value, json};
+
+use super::USER;
+use crate::object::MANAGER;
+
+/// How long a token is good; the kubelet renews it long before.
+const TOKEN_SECONDS: u32 = 3600;
+/// What the pod has beyond its program's own grace.
+const GRACE_EXTRA_SECONDS: u64 = 10;
+/// A node that is gone keeps its pods this long: their work has gone on elsewhere by then.
+const LOST_NODE_SECONDS: u32 = 3;
+
+/// A pod's content and place.
+#[derive(Clone, Debug)]
+pub(super) struct PodInput<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) component: &'a str,
+    pub(super) labels: &'a [(&'a str, &'a str)],
+    /// What the program runs in.
+    pub(super) image: &'a str,
+    /// Mainstay's own, from which the shim is copied.
+    pub(super) own_image: &'a str,
+    pub(super) account: &'a str,
+    pub(super) resources: &'a Resources,
+    pub(super) node_selector: &'a BTreeMap<String, String>,
+    pub(super) tolerations: &'a [Value],
+    /// Whether names can be looked up.
+    pub(super) has_dns: bool,
+}
+
+/// The labels that select its pods.
+pub(super) fn selector(input: &PodInput<'_>) -> Value {
+    let mut labels = json!({api::kubernetes::COMPONENT: input.component});
+    for (label, value) in input.labels {
+        labels[*label] = Value::from(*value);
+    }
+    labels
+}
+
+/// A pod template.
+pub(super) fn template(input: &PodInput<'_>) -> Value {
+    let mut labels = selector(input);
+    labels[MANAGED_BY] = Value::from(MANAGER);
+    json!({
+        "metadata": {
+            "labels": labels,
+            "annotations": {"kubectl.kubernetes.io/default-container": input.component},
+        },
+        "spec": spec(input),
+    })
+}
+
+fn spec(input: &PodInput<'_>) -> Value {
+    let grace = input.pod.grace_ms.div_ceil(1000) + GRACE_EXTRA_SECONDS;
+    let mut tolerations = lost_node_tolerations();
+    tolerations.extend(input.tolerations.iter().cloned());
+    let mut spec = json!({
+        "serviceAccountName": input.account,
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [copier(input)],
+        "containers": [container(input)],
+        "tolerations": tolerations,
+        "topologySpreadConstraints": spread(&selector(input)),
+        "volumes": volumes(),
+    });
+    if !input.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(input.node_selector);
+    }
+    if !input.has_dns {
+        // Nothing answers there: a name that an agent looks up fails at once and leaks nowhere.
+        spec["dnsPolicy"] = Value::from("None");
+        spec["dnsConfig"] = json!({"nameservers": ["127.0.0.1"], "options": [
+            {"name": "timeout", "value": "1"}, {"name": "attempts", "value": "1"},
+        ]});
+    }
+    spec
+}
+
+/// Over nodes and zones, where it can be.
+fn spread(selector: &Value) -> Value {
+    let over = |key: &str| {
+        json!({
+            "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector},
+        })
+    };
+    json!([
+        over("kubernetes.io/hostname"),
+        over("topology.kubernetes.io/zone")
+    ])
+}
+
+/// How long pods stay bound to a node that doesn't answer.
+pub(super) fn lost_node_tolerations() -> Vec<Value> {
+    [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ]
+    .map(|key| {
+        json!({
+            "key": key, "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": LOST_NODE_SECONDS,
+        })
+    })
+    .to_vec()
+}
+
+/// Puts the program where any image can run it.
+fn copier(input: &PodInput<'_>) -> Value {
+    json!({
+        "name": "mainstay",
+        "image": input.own_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [IMAGE_PROGRAM, "shim", "--copy-to", PROGRAM],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"memory": "64Mi"},
+        },
+        "securityContext": confined(true),
+        "volumeMounts": [{"name": "bin", "mountPath": parent(PROGRAM)}],
+    })
+}
+
+fn container(input: &PodInput<'_>) -> Value {
+    let of_pod = |field: &str| json!({"fieldRef": {"fieldPath": field}});
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": path, "port": PROBE_PORT},
+            "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
+        })
+    };
+    // A pod is made of strings and numbers, which always are JSON.
+    let pod = serde_json::to_string(input.pod).unwrap_or_default();
+    let mut container = json!({
+        "name": input.component,
+        "image": input.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [PROGRAM, "shim"],
+        "env": [
+            {"name": POD_ENV, "value": escaped(&pod)},
+            {"name": "POD_NAME", "valueFrom": of_pod("metadata.name")},
+            {"name": "POD_NAMESPACE", "valueFrom": of_pod("metadata.namespace")},
+        ],
+        "ports": [{"name": "probe", "containerPort": PROBE_PORT}],
+        "readinessProbe": probe("/readyz", 2, 2),
+        "livenessProbe": probe("/livez", 10, 6),
+        "resources": resources(input.resources),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": confined(false),
+        "volumeMounts": mounts(input),
+    });
+    // Whoever built the image may have made it for another directory than the root.
+    if input.pod.command.is_empty() {
+        container["workingDir"] = Value::from("/");
+    }
+    container
+}
+
+/// Kubernetes expands `$(NAME)` in values; `$$` is a dollar.
+fn escaped(value: &str) -> String {
+    value.replace("$(", "$$(")
+}
+
+fn confined(read_only: bool) -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": read_only,
+        "capabilities": {"drop": ["ALL"]},
+    })
+}
+
+/// What is written is requested and the limit; what isn't has room and no promise.
+fn resources(resources: &Resources) -> Value {
+    let memory = resources.memory_bytes.map(|bytes| bytes.to_string());
+    let cpu = resources.cpu_millis.map(|millis| format!("{millis}m"));
+    let mut value = json!({
+        "requests": {
+            "cpu": cpu.clone().unwrap_or_else(|| "50m".to_owned()),
+            "memory": memory.clone().unwrap_or_else(|| "128Mi".to_owned()),
+        },
+        "limits": {"memory": memory.unwrap_or_else(|| "512Mi".to_owned())},
+    });
+    if let Some(cpu) = cpu {
+        value["limits"]["cpu"] = Value::from(cpu);
+    }
+    value
+}
+
+fn volumes() -> Value {
+    json!([
+        {"name": "bin", "emptyDir": {}},
+        {"name": "state", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "ca", "configMap": {"name": HUB_CA}},
+        {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+            "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file(TOKEN_FILE),
+        }}]}},
+    ])
+}
+
+fn mounts(input: &PodInput<'_>) -> Value {
+    let mut mounts = vec![
+        json!({"name": "bin", "mountPath": parent(PROGRAM), "readOnly": true}),
+        json!({"name": "state", "mountPath": STATE_DIR}),
+        json!({"name": "tmp", "mountPath": "/tmp"}),
+        json!({"name": "ca", "mountPath": parent(CA_FILE), "readOnly": true}),
+        json!({"name": "token", "mountPath": parent(TOKEN_FILE), "readOnly": true}),
+    ];
+    if let Some(path) = &input.pod.volume {
+        mounts.push(json!({"name": "volume", "mountPath": path}));
+    }
+    Value::from(mounts)
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(parent, _)| parent)
+}
+
+fn file(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, file)| file)
+}

@@ -1,0 +1,151 @@
+//! What a workspace's members may do in its namespace, with `kubectl` and so with Mainstay.
+
+use std::collections::BTreeMap;
+
+use api::fleet::{Member, Role};
+use api::kubernetes::GROUP;
+use serde_json::{Value, json};
+
+use crate::object::{Object, Owner, Place, Resource};
+
+/// The Role in the namespace that a member's role is.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "mainstay-viewer",
+        Role::User => "mainstay-user",
+        Role::Operator => "mainstay-operator",
+        Role::Owner => "mainstay-owner",
+    }
+}
+
+/// What a role has beyond the one before it.
+fn own_rules(role: Role) -> Vec<Value> {
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": verbs});
+    let kinds = ["agents", "providers", "promptpacks", "toolregistries"];
+    match role {
+        Role::Viewer => vec![
+            rule(&[GROUP], &kinds, &["get", "list", "watch"]),
+            rule(&[GROUP], &["agents/scale"], &["get"]),
+            rule(
+                &[""],
+                &["pods", "pods/log", "services", "events"],
+                &["get", "list", "watch"],
+            ),
+            rule(
+                &["apps"],
+                &["deployments", "statefulsets"],
+                &["get", "list", "watch"],
+            ),
+        ],
+        // What the hub then allows is the hub's to say.
+        Role::User => vec![rule(&[""], &["pods/portforward"], &["create"])],
+        Role::Operator => vec![
+            rule(&[GROUP], &kinds, &["create", "update", "patch", "delete"]),
+            rule(&[GROUP], &["agents/scale"], &["update", "patch"]),
+            rule(&[""], &["pods"], &["delete"]),
+        ],
+        Role::Owner => vec![rule(
+            &[""],
+            &["secrets"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete",
+            ],
+        )],
+    }
+}
+
+/// All four.
+pub const ROLES: [Role; 4] = [Role::Viewer, Role::User, Role::Operator, Role::Owner];
+
+/// The rules of a role, with those before it.
+pub fn rights(role: Role) -> Vec<Value> {
+    let roles = ROLES.into_iter().filter(|lesser| *lesser <= role);
+    roles.flat_map(own_rules).collect()
+}
+
+/// A Role and a RoleBinding for each role that somebody has. Subjects were
+/// validated; one that is none is passed over.
+pub fn members(namespace: &str, owner: &Owner, members: &[Member]) -> Vec<Object> {
+    let place = Place {
+        namespace: Some(namespace),
+        component: "tenancy",
+        owner,
+    };
+    let mut by_role: BTreeMap<Role, Vec<Value>> = BTreeMap::new();
+    for member in members {
+        let subjects = by_role.entry(member.role).or_default();
+        subjects.extend(subject(&member.subject));
+    }
+    by_role
+        .into_iter()
+        .flat_map(|(role, subjects)| {
+            let name = role_name(role);
+            let binding = json!({
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                "subjects": subjects,
+            });
+            [
+                place.object(Resource::Role, name, &[], json!({"rules": rights(role)})),
+                place.object(Resource::RoleBinding, name, &[], binding),
+            ]
+        })
+        .collect()
+}
+
+/// `group:NAME`, `user:NAME` or `serviceAccount:NAMESPACE/NAME`.
+fn subject(text: &str) -> Option<Value> {
+    let (kind, name) = text.split_once(':')?;
+    let group = "rbac.authorization.k8s.io";
+    match kind {
+        "group" => Some(json!({"kind": "Group", "name": name, "apiGroup": group})),
+        "user" => Some(json!({"kind": "User", "name": name, "apiGroup": group})),
+        "serviceAccount" => {
+            let (namespace, name) = name.split_once('/')?;
+            Some(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_bound_to_the_role_that_they_have() {
+        let owner = Owner {
+            kind: api::Kind::Workspace,
+            name: "acme".to_owned(),
+            uid: "1".to_owned(),
+        };
+        let written = [
+            ("group:platform", Role::Operator),
+            ("serviceAccount:ci/bot", Role::Operator),
+            ("user:ada", Role::Viewer),
+        ]
+        .map(|(subject, role)| Member {
+            subject: subject.to_owned(),
+            role,
+        });
+        let objects = members("acme", &owner, &written);
+        let names: Vec<&str> = objects.iter().map(|object| object.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "mainstay-viewer",
+                "mainstay-viewer",
+                "mainstay-operator",
+                "mainstay-operator"
+            ]
+        );
+        assert_eq!(objects[3].body["subjects"][1]["namespace"], "ci");
+    }
+
+    #[test]
+    fn only_an_owner_sees_secrets() {
+        let has = |role| Value::from(rights(role)).to_string().contains("secrets");
+        assert!(!has(Role::Operator) && has(Role::Owner));
+        let changes = |role| Value::from(rights(role)).to_string().contains("update");
+        assert!(!changes(Role::User) && changes(Role::Operator));
+    }
+}

@@ -1,0 +1,144 @@
+//! Agent: from what it says to its pods, and back to its status.
+
+mod validate;
+
+use std::time::Duration;
+
+use api::fleet::Agent;
+use serde_json::Value;
+
+use crate::apply;
+use crate::build::{self, AgentInput};
+use crate::context::Context;
+use crate::dereference::{Dereferenced, dereference};
+use crate::error::Error;
+use crate::object::{Object, Resource};
+use crate::status::{self, Status};
+use crate::verdict::Verdict;
+use crate::world::{Key, PodOwner, Workload};
+
+pub(super) async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, Error> {
+    let Some(found) = dereference(context, key) else {
+        return Ok(None);
+    };
+    let validated = validate::validate(found);
+    let prepared = prepare(context, validated);
+    let applied = apply(context, prepared).await;
+    update_status(context, applied).await?;
+    Ok(None)
+}
+
+/// An agent that can run, or why it can't.
+struct Validated {
+    found: Dereferenced,
+    outcome: Result<Runnable, Verdict>,
+}
+
+struct Runnable {
+    agent: Agent,
+    hub: String,
+}
+
+/// Built, and not yet in the cluster.
+struct Prepared {
+    found: Dereferenced,
+    outcome: Result<(Agent, Vec<Object>), Verdict>,
+}
+
+/// In the cluster, or not, and why.
+struct Applied {
+    found: Dereferenced,
+    outcome: Result<Agent, Verdict>,
+    failed: Result<(), Error>,
+}
+
+fn prepare(context: &Context, validated: Validated) -> Prepared {
+    let Validated { found, outcome } = validated;
+    let outcome = outcome.map(|Runnable { agent, hub }| {
+        let objects = build::agent(&AgentInput {
+            namespace: &found.key.namespace,
+            owner: &found.owner,
+            agent: &agent,
+            own_image: &context.image,
+            hub: &hub,
+        });
+        (agent, objects)
+    });
+    Prepared { found, outcome }
+}
+
+async fn apply(context: &Context, prepared: Prepared) -> Applied {
+    let Prepared { found, outcome } = prepared;
+    let (agent, objects) = match outcome {
+        Ok(built) => built,
+        // What runs goes on as it is.
+        Err(verdict) => {
+            return Applied {
+                found,
+                outcome: Err(verdict),
+                failed: Ok(()),
+            };
+        }
+    };
+    let failed = write(context, &found, &objects).await;
+    let outcome = match &failed {
+        Ok(()) => Ok(agent),
+        Err(error) => Err(Verdict::of_error(error)),
+    };
+    Applied {
+        found,
+        outcome,
+        failed,
+    }
+}
+
+async fn write(context: &Context, found: &Dereferenced, objects: &[Object]) -> Result<(), Error> {
+    for object in objects {
+        apply::object(context, object).await?;
+    }
+    apply::orphans(context, &found.key.namespace, &found.owner.uid, objects).await
+}
+
+async fn update_status(context: &Context, applied: Applied) -> Result<(), Error> {
+    let Applied {
+        found,
+        outcome,
+        failed,
+    } = applied;
+    let workload = workload(context, &found);
+    let verdict = match outcome {
+        Err(verdict) => verdict,
+        Ok(agent) => {
+            let owner = PodOwner::Agent(agent.name.clone());
+            let pods = context.world.pods_of(&found.key.namespace, &owner);
+            let image = agent.image.as_deref().unwrap_or(&context.image);
+            Verdict::of_workload(workload.as_ref(), &pods, image)
+        }
+    };
+    let mut status = Status::of(verdict);
+    let workload = workload.unwrap_or_default();
+    let selector = build::selector_text(&found.key.name);
+    status
+        .fields
+        .insert("replicas".to_owned(), Value::from(workload.replicas));
+    status
+        .fields
+        .insert("readyReplicas".to_owned(), Value::from(workload.ready));
+    status
+        .fields
+        .insert("selector".to_owned(), Value::from(selector));
+    status::update(context, &found.key, &found.written, status).await?;
+    failed
+}
+
+/// Its Deployment's, or its StatefulSet's where it keeps a volume.
+fn workload(context: &Context, found: &Dereferenced) -> Option<Workload> {
+    let of = |resource| {
+        let owned = context
+            .world
+            .owned(&found.key.namespace, resource, &found.key.name)?;
+        let is_own = owned.owner_uid.as_deref() == Some(found.owner.uid.as_str());
+        owned.workload.filter(|_| is_own && !owned.deleting)
+    };
+    of(Resource::Deployment).or_else(|| of(Resource::StatefulSet))
+}

@@ -1,0 +1,209 @@
+//! ToolRegistry: a pod for each stdio MCP server that an agent uses; the other tools are the hub's
+//! own to call.
+
+use std::time::Duration;
+
+use api::fleet::{Tool, ToolKind};
+
+use super::refusal;
+use crate::apply;
+use crate::build::{self, ToolInput};
+use crate::context::Context;
+use crate::dereference::{Dereferenced, Home, dereference};
+use crate::error::Error;
+use crate::object::{Object, Resource};
+use crate::status::{self, Status};
+use crate::verdict::Verdict;
+use crate::world::{Key, PodOwner};
+
+pub(super) async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, Error> {
+    let Some(found) = dereference(context, key) else {
+        return Ok(None);
+    };
+    let validated = validate(found);
+    let prepared = prepare(context, validated);
+    let applied = apply(context, prepared).await;
+    update_status(context, applied).await?;
+    Ok(None)
+}
+
+/// Servers that can run, and what keeps others or all from it.
+struct Validated {
+    found: Dereferenced,
+    servers: Vec<Server>,
+    hub: Option<String>,
+    refusal: Option<Verdict>,
+    /// Whether what runs is to be left as it is.
+    is_left: bool,
+}
+
+struct Server {
+    /// `registry/tool`.
+    tool: String,
+    content: Tool,
+    image: String,
+}
+
+struct Prepared {
+    found: Dereferenced,
+    servers: Vec<Server>,
+    objects: Option<Vec<Object>>,
+    refusal: Option<Verdict>,
+}
+
+struct Applied {
+    found: Dereferenced,
+    servers: Vec<Server>,
+    refusal: Option<Verdict>,
+    failed: Result<(), Error>,
+}
+
+fn validate(found: Dereferenced) -> Validated {
+    if let Some(refusal) = refusal(&found) {
+        return Validated {
+            found,
+            servers: Vec::new(),
+            hub: None,
+            refusal: Some(refusal),
+            is_left: true,
+        };
+    }
+    let (mut servers, mut refusal) = (Vec::new(), None);
+    for (name, tool) in found.set.used_tools(&found.key.name) {
+        match &tool.kind {
+            ToolKind::McpStdio {
+                image: Some(image), ..
+            } => servers.push(Server {
+                tool: name.clone(),
+                content: tool.clone(),
+                image: image.clone(),
+            }),
+            ToolKind::McpStdio { image: None, .. } => {
+                refusal = Some(Verdict::problem(
+                    "ImageMissing",
+                    format!(
+                        "spec.tools: {} has no mcp.image: an MCP server's command runs in an image on Kubernetes",
+                        tool.name
+                    ),
+                ));
+            }
+            ToolKind::McpHttp { .. } | ToolKind::Http { .. } | ToolKind::Agent { .. } => {}
+        }
+    }
+    let hub = match &found.home {
+        Home::Of { hub } => hub.clone(),
+        Home::None | Home::NotReady => None,
+    };
+    if hub.is_none() && !servers.is_empty() {
+        refusal = Some(Verdict::waiting(
+            "HubStarting",
+            "the workspace's hub has no address yet",
+        ));
+    }
+    Validated {
+        is_left: hub.is_none(),
+        found,
+        servers,
+        hub,
+        refusal,
+    }
+}
+
+fn prepare(context: &Context, validated: Validated) -> Prepared {
+    let Validated {
+        found,
+        servers,
+        hub,
+        refusal,
+        is_left,
+    } = validated;
+    let hub = hub.unwrap_or_default();
+    let objects = servers.iter().flat_map(|server| {
+        let ToolKind::McpStdio { command, env, .. } = &server.content.kind else {
+            return Vec::new();
+        };
+        build::tool(&ToolInput {
+            namespace: &found.key.namespace,
+            owner: &found.owner,
+            tool: &server.tool,
+            registry: &found.key.name,
+            image: &server.image,
+            command,
+            env,
+            own_image: &context.image,
+            hub: &hub,
+        })
+    });
+    let objects = (!is_left).then(|| objects.collect());
+    Prepared {
+        objects,
+        found,
+        servers,
+        refusal,
+    }
+}
+
+async fn apply(context: &Context, prepared: Prepared) -> Applied {
+    let Prepared {
+        found,
+        servers,
+        objects,
+        refusal,
+    } = prepared;
+    let failed = match objects {
+        Some(objects) => write(context, &found, &objects).await,
+        None => Ok(()),
+    };
+    Applied {
+        found,
+        servers,
+        refusal,
+        failed,
+    }
+}
+
+async fn write(context: &Context, found: &Dereferenced, objects: &[Object]) -> Result<(), Error> {
+    for object in objects {
+        apply::object(context, object).await?;
+    }
+    apply::orphans(context, &found.key.namespace, &found.owner.uid, objects).await
+}
+
+async fn update_status(context: &Context, applied: Applied) -> Result<(), Error> {
+    let Applied {
+        found,
+        servers,
+        refusal,
+        failed,
+    } = applied;
+    let verdict = match (&failed, refusal) {
+        (Err(error), _) => Verdict::of_error(error),
+        (Ok(()), Some(refusal)) => refusal,
+        (Ok(()), None) => of_servers(context, &found, &servers),
+    };
+    status::update(context, &found.key, &found.written, Status::of(verdict)).await?;
+    failed
+}
+
+/// The first server that isn't ready, or that all are.
+fn of_servers(context: &Context, found: &Dereferenced, servers: &[Server]) -> Verdict {
+    let namespace = &found.key.namespace;
+    for server in servers {
+        let name = api::kubernetes::tool_account(&server.tool);
+        let owned = context.world.owned(namespace, Resource::Deployment, &name);
+        let workload = owned.and_then(|owned| owned.workload);
+        let id = api::kubernetes::tool_id(&server.tool);
+        let owner = PodOwner::Tool(found.key.name.clone(), id);
+        let pods = context.world.pods_of(namespace, &owner);
+        let mut verdict = Verdict::of_workload(workload.as_ref(), &pods, &server.image);
+        if !verdict.is_ready {
+            verdict.message = format!("{}: {}", server.content.name, verdict.message);
+            return verdict;
+        }
+    }
+    match servers.len() {
+        0 => Verdict::ready("Valid", "it can be used"),
+        1 => Verdict::ready("Running", "its MCP server is ready"),
+        many => Verdict::ready("Running", format!("all {many} MCP servers are ready")),
+    }
+}

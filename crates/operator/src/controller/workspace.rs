@@ -1,0 +1,262 @@
+//! Workspace: a namespace, the rights to work in it, its hub and its tenancy.
+//!
+//! Theory: the namespace comes first and decides everything. One that we make is ours and goes with
+//! the Workspace; one that is there has to be labelled for the Workspace by whoever owns it. Only
+//! then are rights taken in it, and only with those is anything else looked at.
+
+mod keys;
+mod namespace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::fleet::{Credential, Fleet, Store, ToolKind};
+
+use crate::apply;
+use crate::build::{self, HubInput, PolicyInput};
+use crate::context::Context;
+use crate::dereference::owner;
+use crate::error::Error;
+use crate::object::{Object, Owner, Resource};
+use crate::resolve::Set;
+use crate::status::{self, Status};
+use crate::verdict::Verdict;
+use crate::world::{Key, PodOwner, Written};
+use namespace::Namespace;
+
+/// When a namespace that is going is looked at again.
+const SOON: Duration = Duration::from_secs(2);
+
+pub(super) async fn reconcile(
+    context: &Arc<Context>,
+    key: &Key,
+) -> Result<Option<Duration>, Error> {
+    let Some(found) = dereference(context, key).await? else {
+        return Ok(None);
+    };
+    let validated = validate(found);
+    let prepared = prepare(context, validated);
+    let applied = apply(context, prepared).await;
+    update_status(context, applied).await
+}
+
+struct Dereferenced {
+    key: Key,
+    written: Arc<Written>,
+    owner: Owner,
+    set: Arc<Set>,
+    namespace: Option<Namespace>,
+    api_server: Vec<(String, u16)>,
+}
+
+/// The namespace is its own, or may become it; or why not.
+struct Validated {
+    found: Dereferenced,
+    outcome: Result<(), Verdict>,
+}
+
+/// Built, but for what depends on the hub's keys.
+struct Prepared {
+    found: Dereferenced,
+    outcome: Result<Objects, Verdict>,
+}
+
+struct Objects {
+    /// What makes it possible to write the others.
+    rights: Object,
+    tenancy: Vec<Object>,
+    hub: HubParts,
+}
+
+struct HubParts {
+    store_bytes: u64,
+    secrets: std::collections::BTreeSet<String>,
+}
+
+struct Applied {
+    found: Dereferenced,
+    outcome: Result<(), Verdict>,
+    failed: Result<(), Error>,
+}
+
+async fn dereference(context: &Arc<Context>, key: &Key) -> Result<Option<Dereferenced>, Error> {
+    let world = &context.world;
+    let written = world.written(key);
+    let Some(written) = written.filter(|written| !written.deleting) else {
+        // What was made goes with it.
+        context.homes.leave(context, &key.name);
+        context.push_all(&key.name);
+        return Ok(None);
+    };
+    let set = world
+        .set(&key.name)
+        .filter(|set| set.knows(key.kind, &key.name, &written));
+    let Some(set) = set else { return Ok(None) };
+    Ok(Some(Dereferenced {
+        owner: owner(key, &written),
+        namespace: namespace::read(context, &key.name).await?,
+        key: key.clone(),
+        written,
+        set,
+        api_server: world.api_server(),
+    }))
+}
+
+fn validate(found: Dereferenced) -> Validated {
+    let refused = found.set.refused(found.key.kind, &found.key.name);
+    let refusal = refused.map(|refused| Verdict::invalid(&refused.problems, refused.kept));
+    let refusal = refusal.or_else(|| namespace::refusal(&found.key.name, found.namespace.as_ref()));
+    Validated {
+        outcome: refusal.map_or(Ok(()), Err),
+        found,
+    }
+}
+
+fn prepare(context: &Context, validated: Validated) -> Prepared {
+    let Validated { found, outcome } = validated;
+    let outcome = outcome.map(|()| objects(context, &found));
+    Prepared { found, outcome }
+}
+
+fn objects(context: &Context, found: &Dereferenced) -> Objects {
+    let (name, owner, fleet) = (&found.key.name, &found.owner, &found.set.fleet);
+    let mut tenancy = build::tenancy(name, owner, &fleet.quota);
+    tenancy.extend(build::members(name, owner, &fleet.members));
+    tenancy.extend(build::policies(&PolicyInput {
+        namespace: name,
+        owner,
+        fleet,
+        api_server: &found.api_server,
+    }));
+    let Store::Sqlite { size_bytes } = fleet.store;
+    Objects {
+        rights: crate::rbac::in_namespace(name, owner, &context.namespace),
+        tenancy,
+        hub: HubParts {
+            store_bytes: size_bytes,
+            secrets: secrets(fleet),
+        },
+    }
+}
+
+/// The Secrets that a fleet names.
+fn secrets(fleet: &Fleet) -> std::collections::BTreeSet<String> {
+    let of_tool = |kind: &ToolKind| match kind {
+        ToolKind::McpHttp { credential, .. } | ToolKind::Http { credential, .. } => {
+            credential.clone()
+        }
+        ToolKind::McpStdio { .. } | ToolKind::Agent { .. } => None,
+    };
+    let providers = fleet
+        .providers
+        .values()
+        .filter_map(|provider| provider.credential.clone());
+    let tools = fleet.tools.values().filter_map(|tool| of_tool(&tool.kind));
+    let credentials = providers
+        .chain(tools)
+        .filter_map(|credential| match credential {
+            Credential::SecretRef(secret) => Some(secret.name),
+            Credential::Env { .. } | Credential::File { .. } => None,
+        });
+    let agents = fleet
+        .agents
+        .values()
+        .flat_map(|agent| agent.secret_env.values());
+    credentials
+        .chain(agents.map(|secret| secret.name.clone()))
+        .collect()
+}
+
+async fn apply(context: &Arc<Context>, prepared: Prepared) -> Applied {
+    let Prepared { found, outcome } = prepared;
+    let objects = match outcome {
+        Ok(objects) => objects,
+        Err(verdict) => {
+            return Applied {
+                found,
+                outcome: Err(verdict),
+                failed: Ok(()),
+            };
+        }
+    };
+    let written = write(context, &found, objects).await;
+    let (outcome, failed) = match written {
+        Ok(outcome) => (outcome, Ok(())),
+        Err(error) => (Err(Verdict::of_error(&error)), Err(error)),
+    };
+    Applied {
+        found,
+        outcome,
+        failed,
+    }
+}
+
+/// In the order in which each makes the next possible.
+async fn write(
+    context: &Arc<Context>,
+    found: &Dereferenced,
+    objects: Objects,
+) -> Result<Result<(), Verdict>, Error> {
+    let Objects {
+        rights,
+        tenancy,
+        hub,
+    } = objects;
+    let name = &found.key.name;
+    namespace::write(context, &found.owner, found.namespace.as_ref()).await?;
+    apply::object(context, &rights).await?;
+    context.homes.watch(context, name);
+    if !context.world.is_known(name) {
+        let wait = Verdict::waiting("Adopting", "what is in its namespace is being looked at");
+        return Ok(Err(wait));
+    }
+    let authority = match keys::authority(context, &found.owner).await? {
+        Ok(authority) => authority,
+        Err(verdict) => return Ok(Err(verdict)),
+    };
+    let hub = build::hub(&HubInput {
+        namespace: name,
+        owner: &found.owner,
+        image: &context.image,
+        store_bytes: hub.store_bytes,
+        secrets: hub.secrets,
+        authority: &authority,
+    });
+    let wanted: Vec<Object> = std::iter::once(rights).chain(tenancy).chain(hub).collect();
+    for object in &wanted {
+        apply::object(context, object).await?;
+    }
+    apply::orphans(context, name, &found.owner.uid, &wanted).await?;
+    Ok(Ok(()))
+}
+
+async fn update_status(
+    context: &Arc<Context>,
+    applied: Applied,
+) -> Result<Option<Duration>, Error> {
+    let Applied {
+        found,
+        outcome,
+        failed,
+    } = applied;
+    let is_going = found.namespace.as_ref().is_some_and(Namespace::is_going);
+    let verdict = match outcome {
+        Err(verdict) => verdict,
+        Ok(()) => of_hub(context, &found.key.name),
+    };
+    status::update(context, &found.key, &found.written, Status::of(verdict)).await?;
+    failed.map(|()| is_going.then_some(SOON))
+}
+
+fn of_hub(context: &Context, namespace: &str) -> Verdict {
+    let hub = api::kubernetes::HUB;
+    let owned = context.world.owned(namespace, Resource::StatefulSet, hub);
+    let workload = owned.and_then(|owned| owned.workload);
+    let pods = context.world.pods_of(namespace, &PodOwner::Hub);
+    let mut verdict = Verdict::of_workload(workload.as_ref(), &pods, &context.image);
+    verdict.message = match verdict.is_ready {
+        true => "its hub is ready".to_owned(),
+        false => format!("its hub: {}", verdict.message),
+    };
+    verdict
+}

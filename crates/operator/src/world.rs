@@ -1,0 +1,295 @@
+//! What the operator knows of the cluster: written objects, what it made of them, and their pods.
+//!
+//! Kept small on purpose: of ten thousand agents it holds texts and figures, not objects. Filled by
+//! `watch` and by the answers to what `apply` wrote; read by every reconcile. No lock is held
+//! while anybody waits.
+
+mod owned;
+mod pod;
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::Kind;
+
+pub(crate) use owned::{Owned, Workload};
+pub(crate) use pod::{Pod, PodOwner, Trouble};
+pub(crate) use written::Written;
+
+use crate::object::Resource;
+use crate::resolve::Set;
+
+/// An object of the five kinds, by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) kind: Kind,
+    /// Empty for a Workspace.
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The workspace of a namespace.
+    pub(crate) fn workspace(namespace: &str) -> Self {
+        Self::new(Kind::Workspace, "", namespace)
+    }
+
+    /// The namespace that the object's pods would be in.
+    pub(crate) fn home(&self) -> &str {
+        match self.kind {
+            Kind::Workspace => &self.name,
+            _ => &self.namespace,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Workspace => write!(f, "Workspace/{}", self.name),
+            kind => write!(f, "{kind}/{}/{}", self.namespace, self.name),
+        }
+    }
+}
+
+/// One namespace.
+#[derive(Default)]
+struct Home {
+    written: BTreeMap<(Kind, String), Arc<Written>>,
+    owned: BTreeMap<(Resource, String), Owned>,
+    pods: BTreeMap<String, Pod>,
+    set: Option<Arc<Set>>,
+    /// What has been listed once. Until all is, absence means nothing.
+    listed: BTreeSet<Listed>,
+}
+
+/// What is listed before a namespace's objects are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Listed {
+    Owned(Resource),
+    Pods,
+}
+
+#[derive(Default)]
+struct Inner {
+    homes: HashMap<String, Home>,
+    workspaces: BTreeMap<String, Arc<Written>>,
+    /// Kinds that were listed once.
+    listed: BTreeSet<Kind>,
+    api_server: Vec<(String, u16)>,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(crate) struct World {
+    inner: Mutex<Inner>,
+}
+
+impl World {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under the lock panics half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn put_written(&self, key: &Key, mut written: Written) {
+        let mut inner = self.inner();
+        if key.kind == Kind::Workspace {
+            inner.workspaces.insert(key.name.clone(), Arc::new(written));
+            return;
+        }
+        let home = inner.homes.entry(key.namespace.clone()).or_default();
+        let name = (key.kind, key.name.clone());
+        if let Some(before) = home.written.get(&name) {
+            let refused = home.set.as_ref().is_some_and(|set| set.is_refused(&name));
+            written.remember(before, refused);
+        }
+        home.written.insert(name, Arc::new(written));
+    }
+
+    pub(crate) fn remove_written(&self, key: &Key) {
+        let mut inner = self.inner();
+        if key.kind == Kind::Workspace {
+            inner.workspaces.remove(&key.name);
+        } else if let Some(home) = inner.homes.get_mut(&key.namespace) {
+            home.written.remove(&(key.kind, key.name.clone()));
+        }
+    }
+
+    pub(crate) fn written(&self, key: &Key) -> Option<Arc<Written>> {
+        let inner = self.inner();
+        match key.kind {
+            Kind::Workspace => inner.workspaces.get(&key.name).cloned(),
+            kind => {
+                let home = inner.homes.get(&key.namespace)?;
+                home.written.get(&(kind, key.name.clone())).cloned()
+            }
+        }
+    }
+
+    /// The objects of a namespace, and the workspace of its name.
+    pub(crate) fn all_written(&self, namespace: &str) -> Vec<(Key, Arc<Written>)> {
+        let inner = self.inner();
+        let of_home = inner.homes.get(namespace).into_iter().flat_map(|home| {
+            let objects = home.written.iter();
+            objects.map(|((kind, name), written)| {
+                (Key::new(*kind, namespace, name), Arc::clone(written))
+            })
+        });
+        let workspace = inner.workspaces.get(namespace);
+        let workspace = workspace.map(|written| (Key::workspace(namespace), Arc::clone(written)));
+        of_home.chain(workspace).collect()
+    }
+
+    /// All objects of a kind, wherever.
+    pub(crate) fn keys(&self, kind: Kind) -> Vec<Key> {
+        let inner = self.inner();
+        if kind == Kind::Workspace {
+            return inner
+                .workspaces
+                .keys()
+                .map(|name| Key::workspace(name))
+                .collect();
+        }
+        let homes = inner.homes.iter();
+        homes
+            .flat_map(|(namespace, home)| {
+                let names = home.written.keys().filter(|(own, _)| *own == kind);
+                names.map(|(_, name)| Key::new(kind, namespace, name))
+            })
+            .collect()
+    }
+
+    pub(crate) fn kind_listed(&self, kind: Kind) {
+        self.inner().listed.insert(kind);
+    }
+
+    /// Whether all five kinds were listed: until then a fleet isn't whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.inner().listed.len() == Kind::ALL.len()
+    }
+
+    pub(crate) fn set(&self, namespace: &str) -> Option<Arc<Set>> {
+        self.inner().homes.get(namespace)?.set.clone()
+    }
+
+    pub(crate) fn put_set(&self, namespace: &str, set: Arc<Set>) {
+        let mut inner = self.inner();
+        inner.homes.entry(namespace.to_owned()).or_default().set = Some(set);
+    }
+
+    /// Takes an object in, unless a newer one is known.
+    pub(crate) fn put_owned(&self, namespace: &str, resource: Resource, name: &str, owned: Owned) {
+        let mut inner = self.inner();
+        let home = inner.homes.entry(namespace.to_owned()).or_default();
+        let name = (resource, name.to_owned());
+        match home.owned.get_mut(&name) {
+            Some(before) => before.replace(owned),
+            None => {
+                home.owned.insert(name, owned);
+            }
+        }
+    }
+
+    pub(crate) fn remove_owned(&self, namespace: &str, resource: Resource, name: &str) {
+        if let Some(home) = self.inner().homes.get_mut(namespace) {
+            home.owned.remove(&(resource, name.to_owned()));
+        }
+    }
+
+    pub(crate) fn owned(&self, namespace: &str, resource: Resource, name: &str) -> Option<Owned> {
+        let inner = self.inner();
+        let home = inner.homes.get(namespace)?;
+        home.owned.get(&(resource, name.to_owned())).cloned()
+    }
+
+    pub(crate) fn owned_names(&self, namespace: &str, resource: Resource) -> Vec<String> {
+        let inner = self.inner();
+        let owned = inner.homes.get(namespace).map(|home| home.owned.keys());
+        let of_kind = owned
+            .into_iter()
+            .flatten()
+            .filter(|(own, _)| *own == resource);
+        of_kind.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// What was made for an owner.
+    pub(crate) fn owned_by(&self, namespace: &str, uid: &str) -> Vec<(Resource, String)> {
+        let inner = self.inner();
+        let owned = inner.homes.get(namespace).map(|home| home.owned.iter());
+        owned
+            .into_iter()
+            .flatten()
+            .filter(|(_, owned)| owned.owner_uid.as_deref() == Some(uid) && !owned.deleting)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    pub(crate) fn put_pod(&self, namespace: &str, name: &str, pod: Pod) {
+        let mut inner = self.inner();
+        let home = inner.homes.entry(namespace.to_owned()).or_default();
+        home.pods.insert(name.to_owned(), pod);
+    }
+
+    pub(crate) fn remove_pod(&self, namespace: &str, name: &str) -> Option<Pod> {
+        self.inner().homes.get_mut(namespace)?.pods.remove(name)
+    }
+
+    pub(crate) fn pod_names(&self, namespace: &str) -> Vec<String> {
+        let inner = self.inner();
+        let pods = inner.homes.get(namespace).map(|home| home.pods.keys());
+        pods.into_iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn pods_of(&self, namespace: &str, owner: &PodOwner) -> Vec<Pod> {
+        let inner = self.inner();
+        let pods = inner.homes.get(namespace).map(|home| home.pods.values());
+        let of_owner = pods.into_iter().flatten().filter(|pod| pod.owner == *owner);
+        of_owner.cloned().collect()
+    }
+
+    pub(crate) fn listed(&self, namespace: &str, what: Listed) {
+        let mut inner = self.inner();
+        let home = inner.homes.entry(namespace.to_owned()).or_default();
+        home.listed.insert(what);
+    }
+
+    /// Whether all that was made in a namespace is known.
+    pub(crate) fn is_known(&self, namespace: &str) -> bool {
+        let inner = self.inner();
+        let listed = inner
+            .homes
+            .get(namespace)
+            .map_or(0, |home| home.listed.len());
+        listed == Resource::WATCHED.len() + 1
+    }
+
+    /// The namespace is no workspace's any more: what was made there is not looked at.
+    pub(crate) fn forget(&self, namespace: &str) {
+        if let Some(home) = self.inner().homes.get_mut(namespace) {
+            home.owned.clear();
+            home.pods.clear();
+            home.listed.clear();
+        }
+    }
+
+    pub(crate) fn put_api_server(&self, addresses: Vec<(String, u16)>) -> bool {
+        let mut inner = self.inner();
+        let changed = inner.api_server != addresses;
+        inner.api_server = addresses;
+        changed
+    }
+
+    pub(crate) fn api_server(&self) -> Vec<(String, u16)> {
+        self.inner().api_server.clone()
+    }
+}

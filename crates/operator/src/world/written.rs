@@ -1,0 +1,114 @@
+//! An object of the five kinds as somebody wrote it, and the status it has.
+
+use api::{Document, Kind};
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+/// What is kept of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
+    pub(crate) deleting: bool,
+    /// The manifest, as JSON.
+    text: Box<str>,
+    /// The last that was right, where the present one isn't.
+    good: Option<Box<str>>,
+    /// As JSON; empty without one.
+    status: Box<str>,
+}
+
+impl Written {
+    pub(crate) fn read(kind: Kind, object: &DynamicObject) -> Self {
+        let metadata = &object.metadata;
+        let manifest = json!({
+            "apiVersion": api::API_VERSION,
+            "kind": kind.name(),
+            "metadata": {
+                "name": metadata.name,
+                "namespace": metadata.namespace,
+                "labels": metadata.labels,
+            },
+            "spec": object.data["spec"],
+        });
+        let status = match &object.data["status"] {
+            Value::Null => String::new(),
+            status => status.to_string(),
+        };
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation.unwrap_or_default(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            text: manifest.to_string().into(),
+            good: None,
+            status: status.into(),
+        }
+    }
+
+    /// Keeps what was right before it, as long as nobody has found it right itself.
+    pub(super) fn remember(&mut self, before: &Self, before_was_refused: bool) {
+        if before.uid != self.uid {
+            return;
+        }
+        self.good = match before_was_refused || before.text == self.text {
+            true => before.good.clone(),
+            false => Some(before.text.clone()),
+        };
+    }
+
+    /// Whether a fleet with it is another.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.text == other.text && self.deleting == other.deleting
+    }
+
+    pub(crate) fn document(&self) -> Document {
+        document(&self.text)
+    }
+
+    pub(crate) fn last_good(&self) -> Option<Document> {
+        self.good.as_deref().map(document)
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.status).unwrap_or_default()
+    }
+
+    /// The manifest as a value.
+    pub(crate) fn manifest(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
+fn document(text: &str) -> Document {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    api::kubernetes::document(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(uid: &str, replicas: u32) -> Written {
+        let object = json!({
+            "apiVersion": "mainstay.dev/v1alpha1", "kind": "Agent",
+            "metadata": {"name": "a", "namespace": "n", "uid": uid, "generation": 3},
+            "spec": {"replicas": replicas},
+            "status": {"replicas": 1},
+        });
+        Written::read(Kind::Agent, &serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn the_last_good_text_is_kept_while_the_present_one_is_refused() {
+        let good = written("1", 1);
+        let mut bad = written("1", 1000);
+        bad.remember(&good, false);
+        let mut worse = written("1", 2000);
+        worse.remember(&bad, true);
+        assert_eq!(worse.last_good(), Some(good.document()));
+        assert_eq!(worse.status()["replicas"], 1);
+        let mut another = written("2", 5);
+        another.remember(&worse, true);
+        assert_eq!(another.last_good(), None);
+    }
+}
