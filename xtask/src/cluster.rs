@@ -24,6 +24,7 @@ mod record;
 mod smoke;
 mod status;
 mod storage;
+mod test;
 mod up;
 
 use std::path::PathBuf;
@@ -71,6 +72,11 @@ enum What {
         #[arg(long)]
         loss: fail::Loss,
     },
+    /// The tests of the second home: in the cluster that is up, or in one that goes with them.
+    Test {
+        /// Only those whose name contains this.
+        only: Option<String>,
+    },
     /// Try the cluster: pods on both nodes that talk, and a node that is lost.
     Smoke {
         /// An image for the pods of a cluster that isn't ours, where none can be imported: a
@@ -94,6 +100,7 @@ pub fn cluster(arguments: Arguments) -> Result<()> {
         What::Env => up::environment(&layout),
         What::Load { archive } => up::load(layout, &archive),
         What::Fail { node, loss } => fail::fail(layout, &node, loss),
+        What::Test { only } => test::test(&layout, only.as_deref()),
         What::Smoke { image } => smoke::smoke(&layout, image),
     }
 }

@@ -1,6 +1,6 @@
-//! Regenerates what of `docs/reference` is made from the sources, so that it can't say more or less
-//! than the program does: `manifest.md` from the JSON Schema that the program prints, `contract.md`
-//! from the message types of services that attach.
+//! Regenerates what is made from the sources, so that it can't say more or less than the program
+//! does: of `docs/reference`, `manifest.md` from the JSON Schema that the program prints and
+//! `contract.md` from the message types of services that attach; the Helm chart's templates.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +37,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn generate() -> Result<[(PathBuf, String); 2]> {
+fn generate() -> Result<Vec<(PathBuf, String)>> {
     let text = read(cargo().args(["run", "--quiet", "--package", "mainstay", "--", "schema"]))?;
     let schema: Value = serde_json::from_str(&text).context("mainstay schema printed no JSON")?;
     let of_contract = ["--package", "contract", "--features", "schema"];
@@ -47,10 +47,12 @@ fn generate() -> Result<[(PathBuf, String); 2]> {
             .args(of_contract),
     )?;
     let folder = crate::run::root().join("docs/reference");
-    Ok([
+    let mut pages = vec![
         (folder.join("manifest.md"), reference(&schema)),
         (folder.join("contract.md"), contract),
-    ])
+    ];
+    pages.extend(crate::chart::generate()?);
+    Ok(pages)
 }
 
 fn reference(schema: &Value) -> String {

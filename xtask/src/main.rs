@@ -5,6 +5,7 @@
 //! that a broken room can't keep its own checks from running.
 
 mod bench;
+mod chart;
 mod ci;
 mod cluster;
 mod dist;

@@ -104,6 +104,9 @@ impl Cluster {
     fn xtask(&self, arguments: &[&str]) {
         let mut command = Command::new(self.xtask.as_ref().unwrap());
         command.arg("cluster").args(arguments);
+        command
+            .arg("--state")
+            .arg(std::env::var_os("MAINSTAY_TEST_STATE").unwrap());
         let _ = cli::finish(command, "", 2 * PATIENCE).expect_code(0);
     }
 

@@ -72,7 +72,7 @@ pub fn import_own(cluster: &Cluster, node: &Node) -> Result<()> {
     wait(
         "containerd did not answer",
         Duration::from_secs(20),
-        || match ctr(cluster, node, &["images", "list", "--quiet"]) {
+        || match images(cluster, node) {
             Ok(list) => {
                 known = list;
                 true
@@ -88,6 +88,11 @@ pub fn import_own(cluster: &Cluster, node: &Node) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The names of the images that a node has, a line each.
+pub fn images(cluster: &Cluster, node: &Node) -> Result<String> {
+    ctr(cluster, node, &["images", "list", "--quiet"])
 }
 
 /// Imports an archive.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
 use super::process::{Tracked, start};
+use crate::run::root;
 
 /// A cluster that this command alone changes.
 pub struct Cluster {
@@ -27,6 +28,9 @@ pub struct Cluster {
 pub struct Record {
     /// The machine's boot in which it was made: processes and settings don't outlive that.
     pub boot: String,
+    /// Whose `up` made it.
+    #[serde(default)]
+    pub checkout: Option<PathBuf>,
     pub ports: Ports,
     /// In the order of their start.
     pub processes: Vec<Tracked>,
@@ -102,6 +106,7 @@ impl Cluster {
         }
         let record = Record {
             boot: boot_id()?,
+            checkout: Some(root()),
             ports: Ports::choose()?,
             processes: Vec::new(),
             tunables: BTreeMap::new(),

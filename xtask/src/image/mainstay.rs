@@ -5,6 +5,7 @@
 //! the libraries that it's linked with: a static build of that one would compile everything twice.
 //! Such a program runs where an image has these libraries, so it's for images of tests only.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,7 +52,7 @@ pub fn image(arguments: Arguments) -> Result<()> {
         .unwrap_or_else(|| target.join(format!("dist/mainstay-{version}-image.tar")));
     let image = if arguments.debug {
         run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
-        of_tests(&name, &target.join("debug/mainstay"), &[])?
+        of_tests(&name, &[target.join("debug/mainstay")])?
     } else {
         Image {
             name,
@@ -73,27 +74,25 @@ pub fn image(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// An image of a program for tests: the program, more of them, and the libraries of all.
-pub fn of_tests(name: &str, program: &Path, more: &[PathBuf]) -> Result<Image> {
-    let mut files = vec![(PROGRAM.to_owned(), Content::Program(stripped(program)?))];
-    for other in more {
-        let file = other.file_name().context("a program has no name")?;
+/// An image for tests: these programs in `/bin`, the first of which it runs, and their libraries.
+pub fn of_tests(name: &str, programs: &[PathBuf]) -> Result<Image> {
+    let mut files = Vec::new();
+    let mut libraries = BTreeSet::new();
+    for program in programs {
+        let file = program.file_name().context("a program has no name")?;
         let at = format!("bin/{}", file.display());
-        files.push((at, Content::Program(stripped(other)?)));
-    }
-    let mut libraries = Vec::new();
-    for program in std::iter::once(program).chain(more.iter().map(PathBuf::as_path)) {
+        files.push((at, Content::Program(stripped(program)?)));
         libraries.extend(linked(program)?);
     }
-    libraries.sort();
-    libraries.dedup();
+    let (first, _) = files.first().context("no program")?;
+    let entrypoint = vec![format!("/{first}")];
     for library in libraries {
         let at = library.trim_start_matches('/').to_owned();
         files.push((at, Content::Program(library.into())));
     }
     Ok(Image {
         name: name.to_owned(),
-        entrypoint: vec![format!("/{PROGRAM}")],
+        entrypoint,
         files: with_roots(files),
     })
 }

@@ -1,0 +1,99 @@
+//! `cluster test`: the tests of the second home, in a cluster of this machine. One that is up already
+//! is used and stays up; otherwise one is started for them and taken down after.
+//!
+//! It hands over what tests can't find by themselves, in variables that `testkit::cluster` reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::{HOST, Layout, NODES};
+use super::record::{Cluster, Record};
+use super::{down, fake, missing, node, up};
+use crate::image::hex;
+use crate::image::mainstay::of_tests;
+use crate::run::{cargo, root, run, target_dir};
+
+/// Why no cluster can be used here, if so; cheap to ask.
+pub fn why_not(layout: &Layout) -> Result<()> {
+    if let Some(record) = Record::read(layout)?
+        && let Some(checkout) = record.checkout
+        && checkout != root()
+    {
+        bail!("the cluster that is up is that of {}", checkout.display());
+    }
+    missing::for_up()?;
+    missing::for_go()?;
+    missing::for_c()
+}
+
+/// Runs the tests whose name contains `only`.
+pub fn test(layout: &Layout, only: Option<&str>) -> Result<()> {
+    why_not(layout)?;
+    let was_up = Record::read(layout)?.is_some();
+    up::up(layout.clone(), &fake::Fleet::new(0, &[])?)?;
+    let tested = in_cluster(layout, only);
+    if !was_up {
+        down::down(layout.clone())?;
+    }
+    tested
+}
+
+fn in_cluster(layout: &Layout, only: Option<&str>) -> Result<()> {
+    let target = target_dir()?;
+    let program = target.join("debug/mainstay");
+    run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
+    let steps = ["--package", "testkit", "--bin", "testkit-steps"];
+    run(cargo().args(["build", "--locked"]).args(steps))?;
+    let image = loaded(layout, "mainstay", &program)?;
+    let agent_image = loaded(layout, "testkit-steps", &target.join("debug/testkit-steps"))?;
+    let mut tests = cargo();
+    tests.args([
+        "test",
+        "--locked",
+        "--package",
+        "testkit",
+        "--test",
+        "cluster",
+    ]);
+    tests.args(["--", "--nocapture"]);
+    // Each of them waits for the same few pods; and a lost node is lost for all.
+    tests.arg("--test-threads=1").args(only);
+    tests
+        .env("MAINSTAY_BIN", &program)
+        .env("MAINSTAY_TEST_CLUSTER", layout.kubeconfig())
+        .env("MAINSTAY_TEST_KUBECTL", layout.state.join("bin/kubectl"))
+        .env("MAINSTAY_TEST_IMAGE", image)
+        .env("MAINSTAY_TEST_AGENT_IMAGE", agent_image)
+        .env("MAINSTAY_TEST_ADDRESS", HOST)
+        .env("MAINSTAY_TEST_XTASK", std::env::current_exe()?)
+        .env("MAINSTAY_TEST_STATE", &layout.state);
+    run(&mut tests)
+}
+
+/// An image with that program, imported into every node; its tag is the program's, so that whatever
+/// runs an older one is rolled.
+fn loaded(layout: &Layout, name: &str, program: &Path) -> Result<String> {
+    let content =
+        fs::read(program).with_context(|| format!("failed to read {}", program.display()))?;
+    let tag = &hex(&content)[..12];
+    let image = format!("localhost/{name}:test-{tag}");
+    let cluster = Cluster::open(layout.clone())?.context("no cluster is up")?;
+    let archive: PathBuf = layout.image(&format!("test-{name}"));
+    let mut is_written = false;
+    for node in &NODES {
+        if node::images(&cluster, node)?
+            .lines()
+            .any(|line| line == image)
+        {
+            continue;
+        }
+        if !is_written {
+            of_tests(&image, &[program.to_owned()])?.write(&archive)?;
+            is_written = true;
+        }
+        node::import(&cluster, node, &archive.to_string_lossy())?;
+    }
+    Ok(image)
+}
