@@ -19,6 +19,8 @@ pub const OPERATOR: &str = "mainstay-operator";
 pub const NAMESPACE: &str = "mainstay-system";
 /// The image's name without a prefix and a tag.
 pub const IMAGE: &str = "mainstay";
+/// On the operator's Deployment: the version that was installed.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// Who writes the installation's objects.
 pub const FIELD_MANAGER: &str = "mainstay-install";
 /// The workspace that exists without being written, and the namespace that it adopts.

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{OPERATOR, Options, labels};
+use super::{OPERATOR, Options, VERSION_LABEL, labels};
 
 /// Where the operator answers probes and shows its metrics.
 pub const HTTP_PORT: u16 = 8080;
@@ -19,9 +19,11 @@ pub(super) fn objects(options: &Options) -> Vec<Value> {
 
 fn deployment(options: &Options) -> Value {
     let selector = json!({"app.kubernetes.io/name": OPERATOR});
+    let mut versioned = labels();
+    versioned[VERSION_LABEL] = env!("CARGO_PKG_VERSION").into();
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": labels()},
+        "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": versioned},
         "spec": {
             "replicas": options.replicas,
             "selector": {"matchLabels": selector},

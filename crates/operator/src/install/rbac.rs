@@ -1,8 +1,8 @@
-//! What the operator may do, and what people's rights on the cluster mean for a fleet.
+//! The operator's rights as objects, and what people's rights on the cluster mean for a fleet.
 //!
-//! Everywhere it may read what isn't secret and write the status of our own kinds. What it needs
-//! inside a workspace's namespace it binds to itself there, one namespace at a time, when the
-//! workspace is adopted; `guard` says where it may. It reads no Secret outside of those.
+//! What the operator may do is said by `crate::rbac`. What it needs inside a workspace's namespace
+//! it binds to itself there, one namespace at a time, when the workspace is adopted; `guard` says
+//! where it may.
 
 use api::kubernetes::GROUP;
 use serde_json::{Value, json};
@@ -22,7 +22,6 @@ const KINDS: [&str; 5] = [
     "workspaces",
 ];
 const READ: [&str; 3] = ["get", "list", "watch"];
-const KEEP: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
 pub(super) fn objects(options: &Options) -> Vec<Value> {
     vec![
@@ -30,8 +29,8 @@ pub(super) fn objects(options: &Options) -> Vec<Value> {
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": OPERATOR, "namespace": options.namespace, "labels": labels()},
         }),
-        cluster_role(OPERATOR_ROLE, everywhere()),
-        cluster_role(IN_WORKSPACE_ROLE, in_workspace()),
+        cluster_role(OPERATOR_ROLE, crate::rbac::cluster_role().into()),
+        cluster_role(IN_WORKSPACE_ROLE, crate::rbac::namespace_role().into()),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": OPERATOR_ROLE, "labels": labels()},
@@ -52,57 +51,6 @@ pub(super) fn objects(options: &Options) -> Vec<Value> {
         for_people("view", &READ),
         for_people("edit", &["create", "update", "patch", "delete"]),
     ]
-}
-
-fn everywhere() -> Value {
-    let with = |suffix: &str| KINDS.map(|kind| format!("{kind}/{suffix}"));
-    json!([
-        rule(&[GROUP], &KINDS, &READ),
-        // A finalizer stands in the object itself, an owner's in the right to `finalizers`.
-        rule(&[GROUP], &KINDS, &["patch"]),
-        rule(&[GROUP], &with("status"), &["get", "patch"]),
-        rule(&[GROUP], &with("finalizers"), &["update"]),
-        rule(&[""], &["namespaces"], &["get", "list", "watch", "create", "patch"]),
-        rule(&["apps"], &["deployments", "statefulsets"], &READ),
-        rule(&[""], &["pods"], &READ),
-        rule(&["discovery.k8s.io"], &["endpointslices"], &READ),
-        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
-        rule(&["rbac.authorization.k8s.io"], &["rolebindings"], &KEEP),
-        {
-            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
-            "resourceNames": [IN_WORKSPACE_ROLE], "verbs": ["bind"],
-        },
-    ])
-}
-
-/// To grant a hub or a member a right, the operator must hold it.
-fn in_workspace() -> Value {
-    json!([
-        rule(&["apps"], &["deployments", "statefulsets"], &KEEP),
-        rule(
-            &[""],
-            &[
-                "services",
-                "serviceaccounts",
-                "configmaps",
-                "secrets",
-                "resourcequotas",
-                "limitranges"
-            ],
-            &KEEP
-        ),
-        rule(&[""], &["persistentvolumeclaims"], &READ),
-        rule(&[""], &["pods"], &["get", "list", "watch", "delete"]),
-        rule(&["networking.k8s.io"], &["networkpolicies"], &KEEP),
-        rule(&["policy"], &["poddisruptionbudgets"], &KEEP),
-        rule(&["autoscaling"], &["horizontalpodautoscalers"], &KEEP),
-        rule(
-            &["rbac.authorization.k8s.io"],
-            &["roles", "rolebindings"],
-            &KEEP
-        ),
-        rule(&[GROUP], &["agents/scale"], &["get", "update", "patch"]),
-    ])
 }
 
 /// One operator leads, by a lease beside it.
