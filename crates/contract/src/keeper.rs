@@ -41,6 +41,11 @@ pub enum ToHub {
     /// The whole list of instances, sent at start and after each change.
     #[serde(rename_all = "camelCase")]
     Instances { instances: Vec<Instance> },
+    /// From a home whose instances are pods, before each list of them: those that get no more work.
+    /// From the first one on a service is reached at its instance's `service_port` alone, for what
+    /// its shim says of its port is true inside the pod only.
+    #[serde(rename_all = "camelCase")]
+    Pods { draining: Vec<String> },
     /// What a `ToKeeper::Apply` or `Delete` came to; `problems` are rendered for a person.
     #[serde(rename_all = "camelCase")]
     Applied {

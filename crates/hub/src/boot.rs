@@ -132,6 +132,7 @@ pub(crate) fn state(
         sessions: HashMap::new(),
         leases: Map::default(),
         instances: BTreeMap::new(),
+        pods: None,
         stopped,
         generation,
         fleets,

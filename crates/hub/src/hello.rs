@@ -150,7 +150,10 @@ impl Tx<'_> {
             state.linked = false;
             // Out of reach the fence alone counts.
             state.ending.clear();
-            state.gone_since = Some(tokio::time::Instant::now());
+            // Connected to and left before it spoke, it is away since before that.
+            state
+                .gone_since
+                .get_or_insert_with(tokio::time::Instant::now);
         }
     }
 

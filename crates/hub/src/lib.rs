@@ -45,6 +45,7 @@ mod shared;
 mod state;
 pub mod step;
 pub mod stream;
+pub mod tally;
 mod target;
 pub mod task;
 mod time_up;

@@ -240,7 +240,10 @@ impl crate::tx::Tx<'_> {
         let started = state.service.as_ref().and_then(|service| service.port);
         (
             agent.and_then(|agent| protocol_of(&agent.runtime)),
-            started.or(state.instance.service_port),
+            match self.state.pods {
+                Some(_) => state.instance.service_port,
+                None => started.or(state.instance.service_port),
+            },
         )
     }
 

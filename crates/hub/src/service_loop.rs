@@ -303,6 +303,7 @@ impl Service {
                 self.send_pins().await
             }
             ToHub::Instances { instances } => self.instances(instances).await,
+            ToHub::Pods { draining } => self.hub.writer.run(move |tx| tx.pods(draining)).await,
             ToHub::Applied {
                 request,
                 generation,
@@ -449,6 +450,12 @@ impl Tx<'_> {
             .collect::<std::collections::BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Those of the instances, which are pods, that get no more work.
+    pub(crate) fn pods(&mut self, draining: Vec<String>) {
+        self.state.pods = Some(draining.into_iter().collect());
+        self.dispatch();
     }
 
     /// The keeper's list of instances.

@@ -133,6 +133,8 @@ pub(crate) struct State {
     /// Leased tasks by instance.
     pub(crate) leases: Map<BTreeSet<String>>,
     pub(crate) instances: BTreeMap<String, InstanceState>,
+    /// Where instances are pods: those that get no more work.
+    pub(crate) pods: Option<BTreeSet<String>>,
     pub(crate) stopped: BTreeSet<String>,
     pub(crate) generation: Option<GenerationRef>,
     pub(crate) fleets: HashMap<u64, Arc<Fleet>>,
@@ -215,7 +217,8 @@ impl State {
             InstanceKind::Mcp => false,
         };
         let held = self.leases.get(name).map_or(0, BTreeSet::len) + state.ending.len();
-        up && held < concurrency as usize
+        let is_draining = self.pods.as_ref().is_some_and(|pods| pods.contains(name));
+        up && !is_draining && held < concurrency as usize
     }
 
     /// Whether a service's process is what today's generation would start. Right after a switch its
