@@ -1,0 +1,131 @@
+//! The fleet, followed: objects that change become generations, and their Secrets are read first.
+//!
+//! Changes come in bursts (`kubectl apply -f .`), so a little is waited for more of them. A
+//! generation is proposed once its Secrets were asked for: an agent that is switched to finds its
+//! provider's key. Without the API server nothing is proposed, and nothing is taken away.
+
+use std::time::Duration;
+
+use contract::keeper::{GenerationRef, ToHub};
+use hub::home::HomeEvent;
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::fleet::Fleets;
+use crate::generation;
+use crate::objects::Objects;
+use crate::secrets::Secrets;
+
+/// Nothing changed for this long: the burst is over.
+const QUIET: Duration = Duration::from_millis(200);
+/// And it is taken as it is after this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Secrets have no watch that the hub's rights would allow: they are read this often.
+const SECRETS: Duration = Duration::from_secs(20);
+
+/// What the hub says about generations.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Begin(Option<GenerationRef>),
+    Committed(u64),
+    Refused(u64),
+    Pins(Vec<u64>),
+}
+
+/// The task.
+pub(crate) struct Follow {
+    pub(crate) fleets: Fleets,
+    pub(crate) secrets: Secrets,
+    pub(crate) said: mpsc::Receiver<Said>,
+    pub(crate) events: mpsc::Sender<HomeEvent>,
+    pub(crate) client: Option<Client>,
+    pub(crate) namespace: String,
+    pub(crate) workspace: String,
+}
+
+impl Follow {
+    pub(crate) async fn run(mut self) {
+        // Its log comes first: what is current decides what is new.
+        loop {
+            match self.said.recv().await {
+                Some(Said::Begin(current)) => break self.fleets.begin(current),
+                Some(_) => {}
+                None => return,
+            }
+        }
+        let objects = Objects::new();
+        // Ends with this.
+        let mut watching = JoinSet::new();
+        if let Some(client) = self.client.clone() {
+            let (namespace, workspace) = (self.namespace.clone(), self.workspace.clone());
+            watching.spawn(objects.clone().watch(client, namespace, workspace));
+        }
+        let mut changes = objects.changes();
+        let mut burst: Option<(Instant, Instant)> = None;
+        let mut secrets = tokio::time::interval(SECRETS);
+        loop {
+            let due = burst.map(|(quiet, last)| quiet.min(last));
+            tokio::select! {
+                said = self.said.recv() => match said {
+                    Some(said) => self.said(said),
+                    None => return,
+                },
+                Ok(()) = changes.changed() => {
+                    let now = Instant::now();
+                    let last = burst.map_or(now + PATIENCE, |(_, last)| last);
+                    burst = Some((now + QUIET, last));
+                }
+                () = until(due) => {
+                    burst = None;
+                    self.propose(&objects).await;
+                }
+                _ = secrets.tick() => self.read_secrets().await,
+            }
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Begin(_) => {}
+            Said::Committed(number) => self.fleets.committed(number),
+            Said::Refused(number) => self.fleets.answered(number),
+            Said::Pins(pins) => self.fleets.pinned(pins),
+        }
+    }
+
+    async fn propose(&mut self, objects: &Objects) {
+        let Some(all) = objects.all() else { return };
+        let proposed = match self.fleets.propose(&all) {
+            Ok(Some(proposed)) => proposed,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "a generation can't be written");
+                return;
+            }
+        };
+        let fleet = generation::load(self.fleets.state_dir(), proposed.number);
+        if let (Some(client), Some(fleet)) = (&self.client, fleet) {
+            self.secrets.follow(client, &self.namespace, &fleet).await;
+        }
+        let (number, hash) = (proposed.number, proposed.hash);
+        let message = ToHub::GenerationProposed { number, hash };
+        // The hub is gone only when the process ends.
+        let _gone = self.events.send(HomeEvent::Message(message)).await;
+    }
+
+    async fn read_secrets(&mut self) {
+        let today = self.fleets.today().borrow().clone();
+        if let Some(client) = &self.client {
+            self.secrets.follow(client, &self.namespace, &today).await;
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

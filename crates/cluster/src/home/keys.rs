@@ -1,0 +1,189 @@
+//! Whether providers take their keys, and which agents' pods are ready therefore.
+//!
+//! Each provider that an agent uses is asked now and then. Only a refusal counts against a key: a
+//! provider that doesn't answer says nothing about it. An agent none of whose models can be
+//! reached with a key is unready, and nobody restarts it for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Fleet;
+use api::fleet::{Agent, Provider};
+use futures_util::future::BoxFuture;
+use hub::Hub;
+use tokio::sync::watch;
+
+use crate::ready::Readiness;
+
+/// A key that was revoked is noticed within two of these.
+const AGAIN: Duration = Duration::from_secs(25);
+
+/// What a provider says to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Taken,
+    /// Or there is none. A sentence for a person.
+    Refused(String),
+    /// The provider didn't answer, or not about the key.
+    Unknown,
+}
+
+/// Asks a provider whether it takes its key.
+pub type KeyCheck = Arc<dyn Fn(Provider) -> BoxFuture<'static, Verdict> + Send + Sync>;
+
+/// By provider.
+pub(crate) type Verdicts = BTreeMap<String, Verdict>;
+
+/// Keeps verdicts and readiness up to date.
+pub(crate) async fn watch(
+    hub: Hub,
+    mut today: watch::Receiver<Arc<Fleet>>,
+    check: KeyCheck,
+    verdicts: watch::Sender<Verdicts>,
+    readiness: watch::Sender<Readiness>,
+) {
+    let mut again = tokio::time::interval(AGAIN);
+    loop {
+        tokio::select! {
+            _ = again.tick() => {}
+            changed = today.changed() => if changed.is_err() { return },
+        }
+        let fleet = today.borrow_and_update().clone();
+        let before = verdicts.borrow().clone();
+        let found = ask_all(&hub, &fleet, &check, &before).await;
+        let unready = Readiness::except(unready(&fleet, &found));
+        readiness.send_if_modified(|known| replace(known, unready));
+        verdicts.send_if_modified(|known| replace(known, found));
+    }
+}
+
+fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
+    let is_other = *known != new;
+    *known = new;
+    is_other
+}
+
+async fn ask_all(hub: &Hub, fleet: &Fleet, check: &KeyCheck, before: &Verdicts) -> Verdicts {
+    let used: BTreeSet<&str> = fleet
+        .agents
+        .values()
+        .flat_map(|agent| providers_of(fleet, agent))
+        .collect();
+    let asked = used.into_iter().filter_map(|name| {
+        let provider = fleet.providers.get(name)?;
+        let before = before.get(name).cloned().unwrap_or(Verdict::Unknown);
+        Some(ask(hub, provider, check, before))
+    });
+    let found = futures_util::future::join_all(asked).await;
+    found.into_iter().collect()
+}
+
+async fn ask(
+    hub: &Hub,
+    provider: &Provider,
+    check: &KeyCheck,
+    before: Verdict,
+) -> (String, Verdict) {
+    let name = provider.name.clone();
+    let Some(credential) = &provider.credential else {
+        return (name, Verdict::Taken);
+    };
+    if let Err(error) = hub.secret(credential) {
+        return (name, Verdict::Refused(error.to_string()));
+    }
+    match check(provider.clone()).await {
+        // One that was refused stays so until the provider takes it.
+        Verdict::Unknown if matches!(before, Verdict::Taken) => (name, before),
+        verdict => (name, verdict),
+    }
+}
+
+/// The providers that an agent's models are of, and those that these fall back on.
+fn providers_of<'a>(fleet: &'a Fleet, agent: &'a Agent) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&str> = agent
+        .models
+        .iter()
+        .map(|model| model.provider.as_str())
+        .collect();
+    while let Some(name) = open.pop() {
+        if found.insert(name)
+            && let Some(provider) = fleet.providers.get(name)
+        {
+            open.extend(
+                provider
+                    .fallback
+                    .iter()
+                    .map(|model| model.provider.as_str()),
+            );
+        }
+    }
+    found
+}
+
+/// Agents that can reach no model, each with the reason.
+fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
+    let mut unready = BTreeMap::new();
+    for agent in fleet.agents.values() {
+        let providers = providers_of(fleet, agent);
+        let refused: Vec<String> = providers
+            .iter()
+            .filter_map(|name| match verdicts.get(*name)? {
+                Verdict::Refused(reason) => Some(format!("provider {name}: {reason}")),
+                Verdict::Taken | Verdict::Unknown => None,
+            })
+            .collect();
+        if !providers.is_empty() && refused.len() == providers.len() {
+            unready.insert(agent.name.clone(), refused.join("; "));
+        }
+    }
+    unready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::fleet::{Limits, ModelRef, ProviderKind};
+
+    fn provider(name: &str, fallback: Option<&str>) -> Provider {
+        let to = |name: &str| ModelRef {
+            provider: name.into(),
+            model: "m".into(),
+        };
+        Provider {
+            name: name.into(),
+            kind: ProviderKind::Openai,
+            base_url: "https://models.example".into(),
+            credential: None,
+            models: BTreeMap::new(),
+            limits: Limits {
+                concurrency: 1,
+                requests_per_minute: None,
+                tokens_per_minute: None,
+                timeout_ms: 1,
+            },
+            fallback: fallback.map(to).into_iter().collect(),
+            script: None,
+        }
+    }
+
+    #[test]
+    fn an_agent_is_unready_when_no_provider_takes_its_key() {
+        let mut fleet = crate::token::tests::fleet_with_models();
+        for made in [provider("one", Some("two")), provider("two", None)] {
+            fleet.providers.insert(made.name.clone(), made);
+        }
+        let refused = || Verdict::Refused("401".into());
+        let judge = |one: Verdict, two: Verdict| {
+            unready(
+                &fleet,
+                &[("one".to_owned(), one), ("two".to_owned(), two)].into(),
+            )
+        };
+        assert!(judge(refused(), Verdict::Taken).is_empty());
+        assert!(judge(refused(), Verdict::Unknown).is_empty());
+        let both = judge(refused(), refused());
+        assert!(both["helper"].contains("provider one: 401"), "{both:?}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The hub's part of status: what only it knows of agents, providers and tools.
+//!
+//! Server-side apply on the status subresource under a manager of its own: fields of the operator
+//! stay the operator's. Written when it changed, and not more often than every ten seconds.
+
+mod content;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Fleet, Kind};
+use hub::Hub;
+use hub::tally::Tally;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::keys::{Verdict, Verdicts};
+use crate::clock::now_seconds;
+use crate::objects::resource;
+use crate::pods::Pods;
+
+/// The field manager.
+const MANAGER: &str = "mainstay-hub";
+/// Between two looks.
+const PACE: Duration = Duration::from_secs(10);
+/// What the API server has for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// A condition's message may have 32 KiB; nobody reads more than this.
+const MAX_MESSAGE: usize = 1024;
+
+/// What was written last, by kind and name.
+type Written = BTreeMap<(Kind, String), Value>;
+
+/// The writer.
+pub(super) struct Status {
+    client: Client,
+    namespace: String,
+    pods: Pods,
+    written: Written,
+    /// When a condition became what it is.
+    since: BTreeMap<String, (Verdict, String)>,
+}
+
+impl Status {
+    pub(super) fn new(client: Client, namespace: &str, pods: Pods) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            pods,
+            written: Written::new(),
+            since: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn keep(
+        mut self,
+        hub: Hub,
+        today: watch::Receiver<Arc<Fleet>>,
+        verdicts: watch::Receiver<Verdicts>,
+    ) {
+        let mut tally = Tally::default();
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            pace.tick().await;
+            let Ok(agents) = hub.agent_list().await else {
+                continue;
+            };
+            if let Ok(counted) = hub.tally(tally.clone()).await {
+                tally = counted;
+            }
+            let seen = content::Seen {
+                fleet: &today.borrow().clone(),
+                agents: &agents.items,
+                tally: &tally,
+                pods: &self.pods.content(),
+            };
+            let mut wanted = content::statuses(&seen);
+            self.judge(&mut wanted, &verdicts.borrow().clone());
+            // An object that is gone and comes back has no status.
+            self.written.retain(|object, _| wanted.contains_key(object));
+            for (object, status) in wanted {
+                self.write(object, status).await;
+            }
+        }
+    }
+
+    /// Adds to each provider what it says of its key.
+    fn judge(&mut self, wanted: &mut Written, verdicts: &Verdicts) {
+        self.since.retain(|name, _| verdicts.contains_key(name));
+        for (name, verdict) in verdicts {
+            let Some(status) = wanted.get_mut(&(Kind::Provider, name.clone())) else {
+                continue;
+            };
+            let known = self.since.get(name).filter(|(before, _)| before == verdict);
+            let since = match known {
+                Some((_, since)) => since.clone(),
+                None => rfc3339(now_seconds()),
+            };
+            status["conditions"] = json!([condition(verdict, &since)]);
+            self.since.insert(name.clone(), (verdict.clone(), since));
+        }
+    }
+
+    async fn write(&mut self, object: (Kind, String), status: Value) {
+        if self.written.get(&object) == Some(&status) {
+            return;
+        }
+        let (kind, name) = &object;
+        let resource = resource(*kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let body = json!({
+            "apiVersion": api::API_VERSION, "kind": kind.name(),
+            "metadata": {"name": name}, "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let written = tokio::time::timeout(ANSWER, api.patch_status(name, &parameters, &patch));
+        match written.await {
+            Ok(Ok(_)) => {
+                self.written.insert(object, status);
+            }
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, kind = kind.name(), name, "a status was not written");
+            }
+            Err(_) => tracing::debug!(kind = kind.name(), name, "a status was not written in time"),
+        }
+    }
+}
+
+fn condition(verdict: &Verdict, since: &str) -> Value {
+    let (status, reason, message) = match verdict {
+        Verdict::Taken => ("True", "Taken", "the provider takes its key"),
+        Verdict::Refused(why) => ("False", "Refused", why.as_str()),
+        Verdict::Unknown => (
+            "Unknown",
+            "NoAnswer",
+            "the provider said nothing about its key",
+        ),
+    };
+    let message: String = message.chars().take(MAX_MESSAGE).collect();
+    json!({
+        "type": "CredentialValid", "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": since,
+    })
+}
+
+fn rfc3339(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_says_since_when_and_changes_with_the_verdict() {
+        let refused = condition(&Verdict::Refused("401: no".into()), &rfc3339(0));
+        assert_eq!(refused["status"], "False");
+        assert_eq!(refused["message"], "401: no");
+        assert_eq!(refused["lastTransitionTime"], "1970-01-01T00:00:00Z");
+        assert_eq!(condition(&Verdict::Taken, "x")["status"], "True");
+    }
+}

@@ -1,0 +1,483 @@
+//! The pods that stand at the door: who each is, its idle offers, and its sockets on this host.
+//!
+//! For each pod there is a Unix socket, whose connections become the shim's, a loopback listener
+//! that the hub serves as the instance's gateway, and for a service a loopback port. So hub and
+//! gateway reach a pod as they reach a process beside them. A pod stays listed for a while after
+//! its last offer: it may only be out of reach, and when its work is lost is the hub's to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::keeper::{Instance, InstanceKind};
+use contract::pod::{FromPod, Purpose, Target};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::doors::Doors;
+use crate::offer::{Offer, Stream};
+use crate::token::Identity;
+
+/// Pods at once.
+pub const MAX_PODS: usize = 2048;
+/// Idle offers of one pod.
+pub const MAX_OFFERS: usize = 16;
+/// Connections of one pod's agent to its gateway.
+pub const MAX_GATEWAY: usize = 1024;
+/// How long a pod without an offer stays listed.
+const LISTED: Duration = Duration::from_secs(60);
+/// How long who wants to reach a pod waits for an offer.
+const OFFER_WAIT: Duration = Duration::from_secs(2);
+/// Pods of one name that were there before: their tokens may still be valid.
+const MAX_PAST: usize = 16;
+/// Above every process id: the hub tells by it whether an instance has a new shim, and must take no
+/// process of this host for one.
+const FIRST_SERIAL: u32 = 1 << 23;
+
+/// Why a pod is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PodError {
+    #[error("{MAX_PODS} pods are connected already")]
+    TooMany,
+    #[error("pod has {MAX_OFFERS} offers already")]
+    TooManyOffers,
+    #[error("pod was replaced by a newer one of its name")]
+    Replaced,
+    #[error("its sockets could not be opened")]
+    Sockets,
+}
+
+/// What the home is told.
+#[derive(Debug)]
+pub enum PodEvent {
+    /// A pod is here for the first time; its gateway listener is to be served.
+    Gateway {
+        instance: String,
+        listener: std::net::TcpListener,
+    },
+    /// The list of instances is another one.
+    Changed,
+}
+
+/// The registry. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pods(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    run_dir: PathBuf,
+    pods: Mutex<Known>,
+    events: mpsc::Sender<PodEvent>,
+    /// An operator's `AGENT` and `AGENT/INSTANCE` that get no work.
+    stopped: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_name: BTreeMap<String, Pod>,
+    serial: u32,
+}
+
+/// One pod.
+#[derive(Debug)]
+struct Pod {
+    identity: Identity,
+    kind: InstanceKind,
+    isolation: String,
+    template: String,
+    service_port: Option<u16>,
+    is_draining: bool,
+    serial: u32,
+    index: u32,
+    past: BTreeSet<String>,
+    doors: Doors,
+    offers: Vec<Offer>,
+    offered: Arc<Notify>,
+    gateway_slots: Arc<Semaphore>,
+    /// When it last had an offer.
+    seen: Instant,
+}
+
+/// What a connection is to the registry.
+enum Met {
+    New,
+    Changed,
+    Same,
+}
+
+/// Where a gateway connection of a pod goes, and its slot.
+#[derive(Debug)]
+pub(crate) struct ToGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl Pods {
+    /// An empty registry; sockets are made in `run_dir`.
+    #[must_use]
+    pub fn new(run_dir: &Path, events: mpsc::Sender<PodEvent>) -> Self {
+        Self(Arc::new(Inner {
+            run_dir: run_dir.to_owned(),
+            pods: Mutex::default(),
+            events,
+            stopped: Mutex::default(),
+        }))
+    }
+
+    /// The owner of a pod that was let in before and is still listed.
+    pub(crate) fn owner_of(&self, pod: &str, uid: &str) -> Option<String> {
+        let known = self.lock();
+        let pod = known.by_name.get(pod)?;
+        (pod.identity.uid == uid).then(|| pod.identity.owner.clone())
+    }
+
+    /// Keeps what a connection says of its pod, which was let in, and makes its sockets if it is new.
+    pub(crate) async fn meet(&self, identity: &Identity, frame: &FromPod) -> Result<(), PodError> {
+        let listener = {
+            let mut known = self.lock();
+            match known.again(identity, frame)? {
+                Met::Same => return Ok(()),
+                Met::Changed => None,
+                // Under the lock: a pod's first two connections come together.
+                Met::New => Some(self.insert(&mut known, identity, frame)?),
+            }
+        };
+        if let Some(listener) = listener {
+            let instance = identity.pod.clone();
+            tracing::info!(pod = instance, owner = identity.owner, "a pod is here");
+            // The home is gone only when the hub ends.
+            let event = PodEvent::Gateway { instance, listener };
+            let _ended = self.0.events.send(event).await;
+        }
+        let _ended = self.0.events.send(PodEvent::Changed).await;
+        Ok(())
+    }
+
+    fn insert(
+        &self,
+        known: &mut Known,
+        identity: &Identity,
+        frame: &FromPod,
+    ) -> Result<std::net::TcpListener, PodError> {
+        // Its sockets go before those of the same names are made.
+        let past = match known.by_name.remove(&identity.pod) {
+            Some(before) => before.past_of(identity),
+            None => BTreeSet::new(),
+        };
+        let opened = Doors::open(self, &self.0.run_dir, &identity.pod, frame);
+        let (doors, listener) = opened.map_err(|error| {
+            tracing::error!(pod = identity.pod, %error, "a pod's sockets can't be opened");
+            PodError::Sockets
+        })?;
+        known.serial += 1;
+        let pod = Pod {
+            identity: identity.clone(),
+            kind: frame.kind,
+            isolation: bounded(&frame.isolation),
+            template: bounded(&frame.template),
+            service_port: frame.service_port,
+            is_draining: frame.draining,
+            serial: FIRST_SERIAL + known.serial,
+            index: known.free_index(&identity.owner),
+            past,
+            doors,
+            offers: Vec::new(),
+            offered: Arc::default(),
+            gateway_slots: Arc::new(Semaphore::new(MAX_GATEWAY)),
+            seen: Instant::now(),
+        };
+        known.by_name.insert(identity.pod.clone(), pod);
+        Ok(listener)
+    }
+
+    /// Adds an idle offer to a pod that was met.
+    pub(crate) fn offer(&self, identity: &Identity, offer: Offer) -> Result<(), PodError> {
+        let mut known = self.lock();
+        let pod = known.by_name.get_mut(&identity.pod);
+        let pod = pod
+            .filter(|pod| pod.identity.uid == identity.uid)
+            .ok_or(PodError::Replaced)?;
+        pod.offers.retain(Offer::is_idle);
+        if pod.offers.len() >= MAX_OFFERS {
+            return Err(PodError::TooManyOffers);
+        }
+        pod.offers.push(offer);
+        pod.seen = Instant::now();
+        pod.offered.notify_waiters();
+        Ok(())
+    }
+
+    /// Where a pod's gateway connections go.
+    pub(crate) fn gateway(&self, identity: &Identity) -> Option<ToGateway> {
+        let known = self.lock();
+        let pod = known.by_name.get(&identity.pod)?;
+        (pod.identity.uid == identity.uid).then(|| ToGateway {
+            address: pod.doors.gateway,
+            slots: Arc::clone(&pod.gateway_slots),
+        })
+    }
+
+    /// Takes an offer of a pod and opens it to a target; waits a little where none is idle.
+    pub(crate) async fn open(&self, name: &str, target: Target) -> Option<Stream> {
+        let until = Instant::now() + OFFER_WAIT;
+        loop {
+            let offered = Arc::clone(&self.lock().by_name.get(name)?.offered);
+            let mut more = std::pin::pin!(offered.notified());
+            more.as_mut().enable();
+            if let Some(offer) = self.idle(name) {
+                if let Some(stream) = offer.take(target).await {
+                    return Some(stream);
+                }
+                continue;
+            }
+            tokio::time::timeout_at(until, more).await.ok()?;
+        }
+    }
+
+    /// The offer that was heard of last.
+    fn idle(&self, name: &str) -> Option<Offer> {
+        let mut known = self.lock();
+        let pod = known.by_name.get_mut(name)?;
+        pod.offers.retain(Offer::is_idle);
+        pod.offers.pop()
+    }
+
+    /// The port that a service said it listens on.
+    pub(crate) fn service_port(&self, name: &str) -> Option<u16> {
+        self.lock().by_name.get(name)?.service_port
+    }
+
+    /// The list for the hub.
+    #[must_use]
+    pub fn instances(&self) -> Vec<Instance> {
+        let known = self.lock();
+        let pods = known.by_name.iter();
+        pods.map(|(name, pod)| pod.instance(name)).collect()
+    }
+
+    /// What the pods of each owner run, by the content that they were made of.
+    #[must_use]
+    pub fn content(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let known = self.lock();
+        let mut content: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for pod in known.by_name.values().filter(|pod| !pod.offers.is_empty()) {
+            let owner = pod.identity.owner.clone();
+            content
+                .entry(owner)
+                .or_default()
+                .insert(pod.template.clone());
+        }
+        content
+    }
+
+    /// Those that get no more work: they end, or an operator stopped them.
+    #[must_use]
+    pub fn draining(&self) -> Vec<String> {
+        let stopped = lock(&self.0.stopped).clone();
+        let known = self.lock();
+        let pods = known.by_name.iter();
+        pods.filter(|(name, pod)| pod.is_draining || pod.is_stopped(name, &stopped))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// What an operator stopped gets no new work; the list is another one then.
+    pub fn set_stopped(&self, stopped: impl IntoIterator<Item = String>) {
+        *lock(&self.0.stopped) = stopped.into_iter().collect();
+    }
+
+    /// Forgets pods that have had no offer for a while; whether there were any.
+    pub fn tidy(&self) -> bool {
+        let gone = self.lock().without_offers(Instant::now());
+        if !gone.is_empty() {
+            tracing::info!(pods = gone.join(", "), "pods are gone");
+        }
+        !gone.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        lock(&self.0.pods)
+    }
+}
+
+impl Known {
+    fn without_offers(&mut self, now: Instant) -> Vec<String> {
+        for pod in self.by_name.values_mut() {
+            pod.offers.retain(Offer::is_idle);
+            if !pod.offers.is_empty() {
+                pod.seen = now;
+            }
+        }
+        let pods = self.by_name.iter();
+        let gone: Vec<String> = pods
+            .filter(|(_, pod)| now.duration_since(pod.seen) > LISTED)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            self.by_name.remove(name);
+        }
+        gone
+    }
+
+    /// What a connection of a pod changes.
+    fn again(&mut self, identity: &Identity, frame: &FromPod) -> Result<Met, PodError> {
+        let is_full = self.by_name.len() >= MAX_PODS;
+        let Some(pod) = self.by_name.get_mut(&identity.pod) else {
+            return match is_full {
+                true => Err(PodError::TooMany),
+                false => Ok(Met::New),
+            };
+        };
+        if pod.past.contains(&identity.uid) {
+            return Err(PodError::Replaced);
+        }
+        if pod.identity.uid != identity.uid || pod.kind != frame.kind {
+            return Ok(Met::New);
+        }
+        Ok(match pod.says(frame) {
+            true => Met::Changed,
+            false => Met::Same,
+        })
+    }
+
+    /// The lowest index that no pod of the owner has.
+    fn free_index(&self, owner: &str) -> u32 {
+        let pods = self.by_name.values();
+        let taken: BTreeSet<u32> = pods
+            .filter(|pod| pod.identity.owner == owner)
+            .map(|pod| pod.index)
+            .collect();
+        (0..).find(|index| !taken.contains(index)).unwrap_or(0)
+    }
+}
+
+impl Pod {
+    /// Takes what it says of itself; whether the hub has to know.
+    fn says(&mut self, frame: &FromPod) -> bool {
+        let before = (self.is_draining, self.isolation.clone());
+        if frame.purpose == Purpose::Offer {
+            self.is_draining = frame.draining;
+            self.isolation = bounded(&frame.isolation);
+            self.service_port = frame.service_port;
+        }
+        before != (self.is_draining, self.isolation.clone())
+    }
+
+    /// The pods of its name that are not to come back, itself among them if this is another.
+    fn past_of(self, next: &Identity) -> BTreeSet<String> {
+        let mut past = self.past;
+        if self.identity.uid != next.uid {
+            past.insert(self.identity.uid);
+        }
+        while past.len() > MAX_PAST {
+            past.pop_first();
+        }
+        past
+    }
+
+    fn is_stopped(&self, name: &str, stopped: &BTreeSet<String>) -> bool {
+        let owner = &self.identity.owner;
+        stopped.contains(owner) || stopped.contains(&format!("{owner}/{name}"))
+    }
+
+    fn instance(&self, name: &str) -> Instance {
+        Instance {
+            name: name.to_owned(),
+            owner: self.identity.owner.clone(),
+            kind: self.kind,
+            index: self.index,
+            socket: self.doors.socket.display().to_string(),
+            shim_pid: self.serial,
+            gateway_port: self.doors.gateway.port(),
+            isolation: self.isolation.clone(),
+            service_port: self.doors.service.map(|address| address.port()),
+        }
+    }
+}
+
+/// What a pod says of itself is shown to people, and is the agent's word.
+fn bounded(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each critical section leaves its value whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::tests::frame;
+
+    fn identity(pod: &str, uid: &str) -> Identity {
+        Identity {
+            owner: "helper".into(),
+            pod: pod.into(),
+            uid: uid.into(),
+        }
+    }
+
+    fn pods(run: &Path) -> (Pods, mpsc::Receiver<PodEvent>) {
+        let (events_tx, events) = mpsc::channel(64);
+        (Pods::new(run, events_tx), events)
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_comes_again_under_its_name_is_another_shim_and_the_old_one_stays_out() {
+        let run = tempfile::tempdir().unwrap();
+        let (pods, _events) = pods(run.path());
+        let first = frame(String::new(), "helper");
+        pods.meet(&identity("helper-0", "one"), &first)
+            .await
+            .unwrap();
+        let before = pods.instances().remove(0);
+        pods.meet(&identity("helper-0", "two"), &first)
+            .await
+            .unwrap();
+        let after = pods.instances().remove(0);
+        assert_ne!(before.shim_pid, after.shim_pid);
+        let old = pods.meet(&identity("helper-0", "one"), &first).await;
+        assert_eq!(old, Err(PodError::Replaced));
+        assert!(pods.gateway(&identity("helper-0", "one")).is_none());
+        assert!(pods.gateway(&identity("helper-0", "two")).is_some());
+        // The new one's socket is not the old one's to remove.
+        assert!(Path::new(&after.socket).exists());
+    }
+
+    #[tokio::test]
+    async fn pods_of_an_owner_are_numbered_and_a_number_is_used_again() {
+        let run = tempfile::tempdir().unwrap();
+        let (pods, _events) = pods(run.path());
+        let first = frame(String::new(), "helper");
+        for pod in ["a", "b", "c"] {
+            pods.meet(&identity(pod, pod), &first).await.unwrap();
+        }
+        pods.lock().by_name.remove("b");
+        pods.meet(&identity("d", "d"), &first).await.unwrap();
+        let indices: Vec<u32> = pods.instances().iter().map(|pod| pod.index).collect();
+        assert_eq!(indices, [0, 2, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_without_an_offer_stays_listed_for_a_while_and_its_listener_ends_with_it() {
+        let run = tempfile::tempdir().unwrap();
+        let (pods, mut events) = pods(run.path());
+        let first = frame(String::new(), "helper");
+        pods.meet(&identity("a", "a"), &first).await.unwrap();
+        let Some(PodEvent::Gateway { listener, .. }) = events.recv().await else {
+            panic!("no listener");
+        };
+        tokio::time::advance(LISTED).await;
+        assert!(!pods.tidy());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pods.tidy());
+        assert!(pods.instances().is_empty());
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            std::io::ErrorKind::InvalidInput
+        );
+    }
+}
