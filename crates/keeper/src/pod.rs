@@ -401,5 +401,5 @@ fn leave_reason(path: &Path, reason: &str) {
         .write(true)
         .truncate(true)
         .open(path);
-    let _nobody_looks = file.and_then(|mut file| file.write_all(reason[..end].as_bytes()));
+    let _nobody_looks = file.and_then(|mut file| file.write_all(&reason.as_bytes()[..end]));
 }

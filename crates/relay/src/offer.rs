@@ -3,6 +3,7 @@
 //! The hub can't connect to a pod; it takes one of these. One that was taken is replaced at once.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ const BACKOFF_MOST: Duration = Duration::from_secs(1);
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 /// For a socket in the same pod.
 const NEAR_TIMEOUT: Duration = Duration::from_secs(2);
+const SHIM_RETRY: Duration = Duration::from_millis(5);
 
 /// What became of one offer.
 enum Outcome {
@@ -103,6 +105,16 @@ async fn changed(offered: &mut watch::Receiver<ToRelay>) {
     }
 }
 
+/// One that was killed is there again in a moment.
+async fn shim(socket: &Path) -> UnixStream {
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(near) => return near,
+            Err(_) => tokio::time::sleep(SHIM_RETRY).await,
+        }
+    }
+}
+
 /// Connects what the hub took to what it wants. What can't be reached is a connection that broke.
 async fn open(relay: Arc<Relay>, target: Target, told: ToRelay, tls: Tls, first: Vec<u8>) {
     let slots = Arc::clone(&relay.opened_slots);
@@ -112,9 +124,9 @@ async fn open(relay: Arc<Relay>, target: Target, told: ToRelay, tls: Tls, first:
     match target {
         Target::Shim => {
             let socket = below(&relay.root, SHIM_SOCKET);
-            match tokio::time::timeout(NEAR_TIMEOUT, UnixStream::connect(&socket)).await {
-                Ok(Ok(near)) => pipe(near, tls, first).await,
-                failed => tracing::debug!(?failed, "the shim can't be reached"),
+            match tokio::time::timeout(NEAR_TIMEOUT, shim(&socket)).await {
+                Ok(near) => pipe(near, tls, first).await,
+                Err(_) => tracing::debug!("the shim can't be reached"),
             }
         }
         Target::Port { port } if told.service_port == Some(port) => {

@@ -1,10 +1,10 @@
 //! Fakes that count, builders, and a real `mainstay up` to break: for tests only.
 //!
 //! Everything here blocks and waits for conditions with a bound, so that a test reads from top to
-//! bottom. Nothing here but `home` links a room of Mainstay: it knows the program only as a user
-//! does, by its command line, its HTTP API and its state directory. Servers listen on loopback (those
-//! that pods of a test's own cluster call, on its bridge), on ports the kernel picks; only processes
-//! that a test started itself are ever killed.
+//! bottom. Nothing here but `home` and `pod_door` links a room of Mainstay: it knows the program only
+//! as a user does, by its command line, its HTTP API and its state directory. Servers listen on
+//! loopback (those that pods of a test's own cluster call, on its bridge), on ports the kernel picks;
+//! only processes that a test started itself are ever killed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,6 +20,8 @@ pub mod fleet;
 pub mod home;
 pub mod http;
 pub mod mcp_server;
+#[cfg(feature = "pod")]
+pub mod pod_door;
 pub mod processes;
 pub mod provider;
 pub mod random;

@@ -77,10 +77,12 @@ mod tests {
         for _ in 0..200 {
             mirror.write(&line);
         }
+        // More than a pipe holds, of a line that goes on.
+        mirror.write(&[b'y'; 100_000]);
         let kept = read_all(&reader);
         assert!(kept.len() >= 4096 && kept.len() < 200 * line.len());
         // It is awake again: a line that was cut ends, and whole lines follow.
-        mirror.write(b"rest of a lost line\nnext\n");
+        mirror.write(b"rest of it\nnext\n");
         mirror.write(b"last\n");
         let after = String::from_utf8(read_all(&reader)).unwrap();
         assert_eq!(after, "\nnext\nlast\n");
