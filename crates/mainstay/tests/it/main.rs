@@ -15,6 +15,7 @@ mod fleet;
 mod house;
 mod mistake;
 mod person;
+mod pod;
 mod switch;
 mod time;
 mod traces;
