@@ -7,6 +7,7 @@
 
 mod copy;
 mod layout;
+mod program;
 mod relay;
 mod restart;
 mod shim;
@@ -71,6 +72,10 @@ pub enum PodError {
         operation: &'static str,
         source: io::Error,
     },
+    #[error(
+        "the image has no program {program} that its user may run (looked {place}): correct the agent's command or its image"
+    )]
+    NoProgram { program: String, place: String },
     #[error("nothing that is started comes to anything, {count} times in a row: {reason}")]
     NothingRuns { count: usize, reason: String },
 }
@@ -140,6 +145,7 @@ impl Supervisor {
             landlock,
         )
         .map_err(at("find the container's working directory"))?;
+        program::check(&spec)?;
         Ok(Self {
             layout,
             reactor,

@@ -265,6 +265,23 @@ fn what_never_gets_going_ends_the_container_with_a_reason() {
 }
 
 #[test]
+fn a_program_that_the_image_has_not_is_told_at_once() {
+    for (program, place) in [
+        ("no-such-agent", "looked in PATH, /"),
+        ("./agent", "looked from /"),
+    ] {
+        let pod = serde_json::json!({"kind": "exec", "command": [program]});
+        let mut container = Container::start(As::Process, pod);
+        assert_eq!(container.ended(), Some(1));
+        let reason = container.said("termination");
+        assert!(
+            reason.contains(program) && reason.contains(place),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
 fn a_pod_that_names_no_pod_is_a_wrong_command() {
     let run = |pod: Option<&str>| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mainstay"));
