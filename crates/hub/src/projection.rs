@@ -202,6 +202,9 @@ impl Rebuild {
             .ok_or("entry speaks of a task that was never submitted")?;
         task::apply(record, seq, time_ms, &event);
         *updated = seq;
+        if let Some(key) = came_along(&record.task, &event) {
+            self.idempotency.insert(key, subject.to_owned());
+        }
         Ok(())
     }
 
@@ -224,6 +227,21 @@ impl Rebuild {
         });
         tasks.chain(sessions).chain(keys).collect()
     }
+}
+
+/// Under which a step finds the task that it called, where that was imported with its caller.
+#[must_use]
+pub fn called_key(caller: &str, step: &str) -> String {
+    format!("called:{caller}:{step}")
+}
+
+/// The key under which this event lets a task be found.
+pub(crate) fn came_along(task: &Task, event: &Event) -> Option<String> {
+    let Event::TaskImported { called: true, .. } = event else {
+        return None;
+    };
+    let parent = task.parent.as_ref()?;
+    Some(called_key(&parent.task, &parent.step))
 }
 
 /// Adds a task to its session.

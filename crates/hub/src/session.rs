@@ -1,9 +1,23 @@
-//! Sessions: conversations with an agent, kept by id.
+//! Sessions: conversations with an agent, kept by id. One moves from home to home as a file:
+//! `export` makes it, `import` takes it, `file` is its form, `check` what may stand in
+//! it, `compare` what of it is here already.
+
+mod check;
+mod compare;
+mod export;
+pub mod file;
+mod gather;
+mod import;
+
+pub use check::{Exported, Session as ExportedSession, check};
 
 use crate::projection::{self, Session};
 use crate::view::{self, Page, SessionView, TurnView};
 use crate::{Code, Hub, HubError};
 
+/// Authors of entries that were brought along from another log begin with this; who wrote them there
+/// stands behind it.
+pub const IMPORTED: &str = "import:";
 /// Turns of one session that are shown: the newest.
 const MAX_TURNS: usize = 200;
 

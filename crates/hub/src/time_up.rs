@@ -9,6 +9,8 @@ impl Tx<'_> {
         let open = self.state.tasks.iter();
         let due: Vec<(String, &str, String)> = open
             .filter(|(_, open)| !open.record.task.state.is_terminal())
+            // Its time is up where it is.
+            .filter(|(_, open)| open.record.task.moved.is_none())
             .filter_map(|(id, open)| {
                 let (code, message) = self.expired(open)?;
                 Some((id.clone(), code, message))

@@ -1,5 +1,7 @@
 //! A transaction of the writer: events emitted by the jobs of one batch, and what follows them.
 
+mod bring;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,7 +67,7 @@ impl<'a> Tx<'a> {
     }
 
     /// The sequence the next entry will have.
-    fn next_seq(&self) -> u64 {
+    pub(crate) fn next_seq(&self) -> u64 {
         self.state.log.size() + self.batch.entries.len() as u64
     }
 
@@ -157,15 +159,26 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Emits an event of a task and applies it.
+    /// Emits an event of a task and applies it. What is still told of a task that has moved is not
+    /// written down: it would have two histories, and could not come back.
     pub(crate) fn emit(&mut self, id: &str, author: &str, recorded: impl Into<Recorded>) {
         let Recorded { event, payloads } = recorded.into();
         if !self.load(id) {
             return;
         }
+        if self.has_moved(id) && !concerns_moved(&event) {
+            tracing::debug!(task = id, kind = event.kind(), "the task has moved");
+            return;
+        }
         self.flush_marks(id, author);
         let seq = self.push(id, author, None, &event, payloads);
         self.apply(id, seq, &event);
+    }
+
+    /// It goes on elsewhere, or lies where its export put it.
+    pub(crate) fn has_moved(&self, id: &str) -> bool {
+        let open = self.state.tasks.get(id);
+        open.is_some_and(|open| open.record.task.moved.is_some())
     }
 
     fn apply(&mut self, id: &str, seq: u64, event: &Event) {
@@ -174,6 +187,9 @@ impl<'a> Tx<'a> {
         };
         task::apply(&mut open.record, seq, self.now_ms, event);
         open.updated_seq = seq;
+        if let Some(key) = projection::came_along(&open.record.task, event) {
+            self.state.unwritten.note_key(key, id);
+        }
         let steps = projection::changed_steps(event);
         if !matches!(event, Event::StepsMarked { .. }) {
             let changed = steps.iter().map(|n| (id.to_owned(), *n));
@@ -218,7 +234,8 @@ impl<'a> Tx<'a> {
         let Some(open) = self.state.tasks.get_mut(id) else {
             return;
         };
-        if open.record.task.attempt != attempt {
+        let task = &open.record.task;
+        if task.attempt != attempt || task.moved.is_some() {
             return;
         }
         // Asked for again and again, an answer that is marked already makes no entries.
@@ -532,6 +549,14 @@ impl After {
             crate::action::send(shared, action);
         }
     }
+}
+
+/// What may become of a task that has moved: a person gives it up here, or it comes back.
+fn concerns_moved(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::TaskMoved { .. } | Event::TaskImported { .. } | Event::TaskCanceled
+    )
 }
 
 /// A read that fails is not taken for "not there".

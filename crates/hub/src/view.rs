@@ -110,6 +110,33 @@ pub struct SessionView {
     pub turns: Vec<TurnView>,
 }
 
+/// What an import came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImportView {
+    pub session: String,
+    pub agent: String,
+    /// Of the log that it comes from.
+    pub origin: String,
+    /// Entries appended.
+    pub entries: u64,
+    /// Payloads that had been erased there.
+    pub erased: usize,
+    pub tasks: Vec<ImportedTaskView>,
+}
+
+/// A task of an import, as it stands now.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImportedTaskView {
+    pub id: String,
+    pub agent: String,
+    pub session: String,
+    pub state: String,
+    pub reason: Option<String>,
+    /// `new` here; `continued`: it left from here and has more behind it now; `returned` as it
+    /// left; `known`: it was imported before.
+    pub change: &'static str,
+}
+
 /// One side of a turn, as `history` on standard input has it.
 #[derive(Clone, Debug, Serialize)]
 pub struct TurnView {

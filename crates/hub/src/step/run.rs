@@ -391,9 +391,8 @@ fn after_unknown(tx: &mut Tx<'_>, caller: &Caller, n: u32) -> AfterUnknown {
     else {
         return AfterUnknown::Parked;
     };
-    let open = tx.state.tasks.get(&caller.task);
-    if open.is_none_or(|open| open.record.task.state.is_terminal()) {
-        // Nobody waits for it any more: what is not known stays so.
+    if !tx.is_open_task(&caller.task) || tx.has_moved(&caller.task) {
+        // Nobody waits for it any more, or not here: what is not known stays so.
         return AfterUnknown::Parked;
     }
     let repeat = |tx: &mut Tx<'_>| {

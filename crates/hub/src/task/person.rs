@@ -56,6 +56,7 @@ fn canceled(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
 
 fn retried(tx: &mut Tx<'_>, id: &str, author: &str) -> Result<(), HubError> {
     let state = state_of(tx, id)?;
+    refuse_if_moved(tx, id)?;
     let asked = tx
         .state
         .tasks
@@ -109,6 +110,7 @@ fn resumed(tx: &mut Tx<'_>, id: &str, resume: &Resume) -> Result<(), HubError> {
             format!("task {id} is {} and waits for nobody", state.word()),
         ));
     }
+    refuse_if_moved(tx, id)?;
     let open = tx
         .state
         .tasks
@@ -145,6 +147,21 @@ fn resumed(tx: &mut Tx<'_>, id: &str, resume: &Resume) -> Result<(), HubError> {
     tx.emit(id, &resume.author, Event::TaskResumed);
     tx.dispatch();
     Ok(())
+}
+
+/// A task has one home: what were done here would be done there again.
+fn refuse_if_moved(tx: &Tx<'_>, id: &str) -> Result<(), HubError> {
+    let open = tx.state.tasks.get(id).map(|open| &open.record.task);
+    let Some((task, moved)) = open.and_then(|task| Some((task, task.moved.as_ref()?))) else {
+        return Ok(());
+    };
+    let (session, at) = (&task.session, crate::view::rfc3339(moved.moved_ms));
+    Err(HubError::new(
+        Code::Conflict,
+        format!(
+            "task {id} left with an export of its session at {at} and goes on where that is imported. If it never was imported: mainstay session export {session} -o FILE, then mainstay session import FILE here takes it back"
+        ),
+    ))
 }
 
 fn state_of(tx: &mut Tx<'_>, id: &str) -> Result<TaskState, HubError> {

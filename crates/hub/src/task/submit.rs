@@ -54,14 +54,18 @@ impl Hub {
             author: format!("agent:{}", caller.agent.name),
             ..SubmitTask::default()
         };
-        let child = id.clone();
-        self.writer
+        let (caller, step) = (caller.task.clone(), step_id.to_owned());
+        let id = self
+            .writer
             .run(move |tx| {
+                if let Some(came_along) = tx.called(&caller, &step)? {
+                    return Ok(came_along);
+                }
                 // One whose content was erased can't be loaded and is there all the same.
-                if tx.load(&child) || tx.is_open(&child)?.is_some() {
-                    Ok(child)
+                if tx.load(&id) || tx.is_open(&id)?.is_some() {
+                    Ok(id)
                 } else {
-                    submitted(tx, &child, submit, Some(parent))
+                    submitted(tx, &id, submit, Some(parent))
                 }
             })
             .await??;
@@ -137,6 +141,7 @@ fn submitted(
             format!("session {session} belongs to agent {owner}"),
         ));
     }
+    refuse_if_moved(tx, &session)?;
     let key = keys::random_key(tx.shared.ground.as_ref())?;
     let event = Event::TaskSubmitted {
         agent: submit.agent.clone(),
@@ -170,6 +175,21 @@ fn submitted(
     );
     tx.dispatch();
     Ok(id.to_owned())
+}
+
+/// Its open tasks are elsewhere, and a turn follows the one before it.
+fn refuse_if_moved(tx: &Tx<'_>, session: &str) -> Result<(), HubError> {
+    let open = tx.state.sessions.get(session).into_iter().flatten();
+    let mut moved = open.filter(|(_, id)| tx.has_moved(id));
+    match moved.next() {
+        None => Ok(()),
+        Some((_, id)) => Err(HubError::new(
+            Code::Conflict,
+            format!(
+                "session {session} was exported with its task {id} open: submit it where the session was imported, or cancel that task here"
+            ),
+        )),
+    }
 }
 
 /// The key was used: for this request it gives the task, for another it is an error.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::fleet::{Fleet, Runtime};
 use bytes::Bytes;
 use contract::keeper::{InstanceKind, ToHub, ToKeeper};
-use contract::shim::{Exit, Fact, Running};
+use contract::shim::{Exit, Fact, Running, ToShim};
 use hub::caller::Caller;
 use hub::ground::{Ground, Machine};
 use hub::home::{HomeEvent, HomeLink};
@@ -58,7 +58,7 @@ impl Home {
         let options = Options {
             home,
             pid: std::process::id(),
-            state_key: [7; 32],
+            state_key: state_key(state),
             state_dir: state.to_owned(),
             workspace: "default".into(),
         };
@@ -90,6 +90,18 @@ impl Home {
             running: service,
             shim,
         }
+    }
+
+    /// The shim is told to end a task's process, and it ends.
+    pub(crate) async fn ends_as_asked(&mut self, task: &str, attempt: u32) {
+        self.shim
+            .until(|message| matches!(message, ToShim::EndTask { task: told, .. } if told == task))
+            .await;
+        let exit = Exit {
+            asked: true,
+            ..exited(0, "")
+        };
+        self.ended(task, attempt, exit, false).await;
     }
 
     /// Proposes a fleet as the next generation; the problems if the hub refuses it.
@@ -166,6 +178,15 @@ impl Home {
             StepTurn::Local { .. } => panic!("not a local step"),
         }
     }
+}
+
+/// Another state has another key, and one state the same in each life.
+fn state_key(state: &Path) -> [u8; 32] {
+    let mut key = [7; 32];
+    for (at, byte) in state.as_os_str().as_encoded_bytes().iter().enumerate() {
+        key[at % 32] ^= byte.rotate_left(u32::try_from(at / 32).unwrap());
+    }
+    key
 }
 
 /// Performs a live call.

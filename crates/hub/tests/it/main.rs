@@ -10,6 +10,7 @@
 mod child;
 mod clock;
 mod home;
+mod moving;
 mod prompt;
 mod replay;
 mod restart;

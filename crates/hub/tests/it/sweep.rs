@@ -11,6 +11,7 @@
 //! `NAME: POINT` as a failure prints it.
 
 mod apply;
+mod moving;
 mod parking;
 mod restart;
 mod step;

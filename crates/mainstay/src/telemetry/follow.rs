@@ -70,6 +70,10 @@ async fn take(
     tasks: &mut Tasks,
     entry: &EntryView,
 ) -> Vec<opentelemetry_sdk::trace::SpanData> {
+    // Where it happened its spans were made.
+    if entry.author.starts_with(hub::session::IMPORTED) {
+        return Vec::new();
+    }
     // Kinds of a later release are none of ours.
     let Ok(event) = serde_json::from_value::<Event>(entry.data.clone()) else {
         return Vec::new();

@@ -192,7 +192,9 @@ fn speaks(event: &Event) -> bool {
         | Event::TaskParked { .. }
         | Event::TaskResumed
         | Event::CallRefused { .. }
-        | Event::Noted { .. } => false,
+        | Event::Noted { .. }
+        | Event::TaskMoved { .. }
+        | Event::TaskImported { .. } => false,
     }
 }
 

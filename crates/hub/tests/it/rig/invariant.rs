@@ -239,6 +239,8 @@ fn may_follow(record: &TaskRecord, event: &Event) -> Result<(), String> {
             must(is_done && task.lease.is_none(), "completed by nobody")
         }
         Event::TaskFailed { .. } | Event::TaskCanceled => must(is_open, "ended twice"),
+        Event::TaskMoved { .. } => must(!is_open || is_parked, "moved out of its work"),
+        Event::TaskImported { .. } => must(task.moved.is_some(), "came without having left"),
         Event::StepRepeated { .. }
         | Event::StepFinished { .. }
         | Event::StepFailed { .. }
