@@ -31,6 +31,7 @@ use crate::reactor::Reactor;
 pub use copy::copy_program;
 use layout::Layout;
 use relay::Relay;
+pub use relay::Sockets;
 use restart::{FalseStarts, Restart};
 use shim::{Said, Shim};
 
@@ -54,12 +55,14 @@ pub struct Options {
     pub instance: String,
     /// Below it lies everything of ours ([`contract::pod::ROOT`]).
     pub root: PathBuf,
-    /// This program, for the relay and the built-in loop.
+    /// This program, for the built-in loop.
     pub program: PathBuf,
     /// The container's own variables, the image's among them.
     pub environment: BTreeMap<String, String>,
     /// Where the kubelet's probes are answered.
     pub probes: SocketAddr,
+    /// Is the relay, in a process of its own; gives the code that it ends with.
+    pub relay: fn(&Pod, &Path, Sockets) -> i32,
     /// Where Kubernetes looks for the reason of an end; left alone if it isn't there.
     pub termination_log: PathBuf,
 }
@@ -214,17 +217,14 @@ impl Supervisor {
     }
 
     fn start_relay(&mut self, now: Instant) {
-        let sockets = [self.gateway.as_fd(), self.probes.as_fd()];
-        match Relay::start(&self.options, sockets, &self.offered) {
+        let (gateway, probes) = (self.gateway.as_fd(), self.probes.as_fd());
+        match Relay::fork(&self.options, gateway, probes, &self.offered) {
             Ok(relay) => {
                 self.relay = Some(relay);
                 self.relay_restart.started(now);
             }
             Err(error) => {
-                tracing::warn!(
-                    error = crate::generation::chain(&error),
-                    "the relay can't be started"
-                );
+                tracing::warn!(%error, "the relay can't be started");
                 self.relay_restart.died(now);
             }
         }

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
 use crate::{
     agent, apply, chat, completions, demo, demo_tools, doctor, event, hub, log, logs, new, object,
-    relay, run, schema, secret, session, shim, task, token, up,
+    run, schema, secret, session, shim, task, token, up,
 };
 
 /// Run a fleet of AI agents on one server: crash-proof, budget-proof and auditable
@@ -88,9 +88,6 @@ enum Command {
     /// The first process of an agent's pod; started by Kubernetes
     #[command(hide = true)]
     Shim(shim::ShimArgs),
-    /// The process between a pod and its hub; started by `shim`
-    #[command(hide = true)]
-    Relay(relay::RelayArgs),
     /// The built-in agent loop's process; started for each task of a `builtin` agent
     #[command(hide = true)]
     Runtime(RuntimeArgs),
@@ -141,7 +138,6 @@ fn perform(cli: Cli) -> Outcome {
         Command::Up(args) => up::up(&place, args),
         Command::Hub(args) => hub::hub(&args),
         Command::Shim(args) => shim::shim(args),
-        Command::Relay(args) => relay::relay(args),
         Command::Demo(args) => demo::demo(&args),
         Command::DemoTools(args) => demo_tools::serve(&args),
         // These need no hub.

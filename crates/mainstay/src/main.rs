@@ -23,7 +23,6 @@ mod new;
 mod object;
 mod output;
 mod place;
-mod relay;
 mod run;
 mod schema;
 mod secret;

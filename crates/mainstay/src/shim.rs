@@ -3,9 +3,10 @@
 //! Like `up` it forks without exec, so nothing here starts a runtime or a thread.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use contract::pod::{POD_ENV, PROBE_PORT, Pod, ROOT};
+use keeper::pod::Sockets;
 
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -60,6 +61,7 @@ pub fn shim(args: ShimArgs) -> Outcome {
         program,
         environment: environment.collect(),
         probes: args.probes,
+        relay,
         termination_log: args.termination_log,
     });
     ended
@@ -68,9 +70,30 @@ pub fn shim(args: ShimArgs) -> Outcome {
 }
 
 /// What the operator wrote into the pod's template.
-pub fn pod() -> Result<Pod, Failure> {
+fn pod() -> Result<Pod, Failure> {
     let missing = format!("this command runs in an agent's pod, where {POD_ENV} says what to run");
     let text = std::env::var(POD_ENV).map_err(|error| Failure::usage(missing).because(error))?;
     serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("{POD_ENV} is no pod of ours")).because(error))
+}
+
+/// The relay's process, which alone has a runtime.
+fn relay(pod: &Pod, root: &Path, sockets: Sockets) -> i32 {
+    if let Err(error) = sandbox::process::raise_open_files() {
+        tracing::warn!(%error, "the relay may have few open files");
+    }
+    let ended = relay::run(relay::Options {
+        pod: pod.clone(),
+        root: root.to_owned(),
+        gateway: sockets.gateway.into(),
+        probes: sockets.probes.into(),
+        supervisor: sockets.supervisor.into(),
+    });
+    match ended {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the relay ended");
+            1
+        }
+    }
 }

@@ -1,22 +1,33 @@
 //! The relay's process: its sockets, and what it is told.
+//!
+//! Forked without exec like the shim, and for the same reason: the pages that a program of this size
+//! makes its own when it starts would be most of what a pod costs. What it runs is the binary's,
+//! because this room links no TLS.
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use contract::pod::{POD_ENV, ToRelay};
-use sandbox::spawn::{Launch, SpawnError, Start};
+use contract::pod::ToRelay;
 
 use super::Options;
 use crate::instance::socket_pair;
 use crate::link::Link;
 
-/// Variables of this process that are the relay's too.
-const LOG_ENV: &str = "MAINSTAY_LOG";
+/// The name of the relay's process.
+const PROCESS_NAME: &std::ffi::CStr = c"mainstay-relay";
 const KILL: i32 = 9;
+
+/// What a relay is given.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Listens for the agent.
+    pub gateway: OwnedFd,
+    /// Listens for the kubelet.
+    pub probes: OwnedFd,
+    /// [`ToRelay`] frames; its end is the relay's.
+    pub supervisor: OwnedFd,
+}
 
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -26,47 +37,29 @@ pub(super) struct Relay {
     link: Link,
 }
 
-/// Why there is no relay.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RelayError {
-    #[error("cannot prepare the relay's process")]
-    Prepare(#[from] io::Error),
-    #[error("cannot start the relay's process")]
-    Start(#[from] SpawnError),
-}
-
 impl Relay {
-    /// `sockets`: the agent's gateway, and the probes'. They become descriptors 3 and 4, and what
-    /// it is told comes by 5.
-    pub(super) fn start(
+    pub(super) fn fork(
         options: &Options,
-        sockets: [BorrowedFd<'_>; 2],
+        gateway: BorrowedFd<'_>,
+        probes: BorrowedFd<'_>,
         offered: &ToRelay,
-    ) -> Result<Self, RelayError> {
+    ) -> io::Result<Self> {
         let (ours, theirs) = socket_pair()?;
-        let null = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
-        let errors = rustix::stdio::stderr();
-        let [gateway, probes] = sockets;
-        let descriptors = [
-            null.as_fd(),
-            null.as_fd(),
-            errors,
-            gateway,
-            probes,
-            theirs.as_fd(),
-        ];
-        let environment = environment(options)?;
-        let start = Start {
-            environment: &environment,
-            descriptors: &descriptors,
+        let sockets = Sockets {
+            gateway: rustix::io::fcntl_dupfd_cloexec(gateway, 3)?,
+            probes: rustix::io::fcntl_dupfd_cloexec(probes, 3)?,
+            supervisor: theirs,
         };
-        let spawned = sandbox::spawn::spawn(&launch(options)?, &start)?;
+        let forked = sandbox::fork::fork(|| match settle(&sockets) {
+            Ok(()) => (options.relay)(&options.pod, &options.root, sockets),
+            Err(error) => {
+                tracing::error!(%error, "the relay can't begin");
+                1
+            }
+        })?;
         let mut relay = Self {
-            pid: spawned.pid,
-            pidfd: spawned.pidfd,
+            pid: forked.pid,
+            pidfd: forked.pidfd,
             link: Link::new(ours),
         };
         relay.tell(offered);
@@ -90,31 +83,17 @@ impl Relay {
     }
 }
 
-fn launch(options: &Options) -> io::Result<Launch> {
-    let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
-    let program = text(&options.program)?;
-    Ok(Launch {
-        programs: vec![program.clone()],
-        arguments: vec![
-            program,
-            c"relay".to_owned(),
-            c"--root".to_owned(),
-            text(&options.root)?,
-        ],
-        current_dir: c"/".to_owned(),
-        user: None,
-        ruleset: None,
-        mounts: None,
-        no_new_privileges: true,
-        umask: 0o077,
-    })
-}
-
-fn environment(options: &Options) -> io::Result<Vec<CString>> {
-    let pod = serde_json::to_string(&options.pod)?;
-    let log = options.environment.get(LOG_ENV);
-    let log = log.map(|value| format!("{LOG_ENV}={value}"));
-    let all = [Some(format!("{POD_ENV}={pod}")), log];
-    let all = all.into_iter().flatten();
-    all.map(|entry| Ok(CString::new(entry)?)).collect()
+/// In the child: keeps nothing of the supervisor's but its standard error.
+fn settle(sockets: &Sockets) -> io::Result<()> {
+    let own = [&sockets.gateway, &sockets.probes, &sockets.supervisor];
+    sandbox::descriptors::close_all_but(&own.map(AsRawFd::as_raw_fd));
+    sandbox::signals::unblock_all();
+    let _leads_already = rustix::process::setsid();
+    sandbox::process::set_name(PROCESS_NAME)?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
 }

@@ -127,6 +127,7 @@ mod tests {
             program: PathBuf::from("/mainstay/bin/mainstay"),
             environment: environment.into_iter().map(owned).collect(),
             probes: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            relay: |_, _, _| 0,
             termination_log: PathBuf::from("/nowhere"),
         }
     }

@@ -88,18 +88,19 @@ impl Container {
         std::fs::read_to_string(self.directory.path().join(stream)).unwrap()
     }
 
-    /// The pids of the processes that this one started, by whether the text is in their command.
     pub fn relay(&self) -> Option<u32> {
-        let started = children(self.supervisor).into_iter();
-        let mut started = started.filter(|pid| command_line(*pid).contains("relay"));
-        started.next()
+        self.started("mainstay-relay\n")
     }
 
     pub fn shim(&self) -> Option<u32> {
+        self.started("mainstay-shim\n")
+    }
+
+    /// What the supervisor started, by its name.
+    fn started(&self, wanted: &str) -> Option<u32> {
         let started = children(self.supervisor).into_iter();
         let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        let mut started =
-            started.filter(|pid| name(pid).is_ok_and(|name| name == "mainstay-shim\n"));
+        let mut started = started.filter(|pid| name(pid).is_ok_and(|name| name == wanted));
         started.next()
     }
 
@@ -323,11 +324,6 @@ pub fn is_alive(pid: u32) -> bool {
         .next()
         .and_then(|rest| rest.chars().next());
     state.is_some_and(|state| state != 'Z')
-}
-
-fn command_line(pid: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
 pub fn kill(pid: u32, signal: rustix::process::Signal) {
