@@ -3,6 +3,7 @@
 //! Handlers that only call the hub extract `State<Hub>`; streams take the whole [`Door`], because
 //! they must end when the hub stops.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -18,6 +19,9 @@ pub struct Options {
     /// Connections at once on the TCP door. Beyond it they wait in the listen backlog. Never more
     /// than three quarters of the process's open files are given to clients.
     pub max_connections: usize,
+    /// Certificate and key, PEM files, of every TCP door; without them one is made where the
+    /// address is not loopback.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Options {
@@ -25,6 +29,7 @@ impl Default for Options {
         Self {
             names: Vec::new(),
             max_connections: 24_576,
+            tls: None,
         }
     }
 }

@@ -185,7 +185,7 @@ fn adopt_tcp(
     let (local, listener) = adopted
         .inspect_err(|e| tracing::error!("a facade listener can't be served: {e}"))
         .ok()?;
-    match tls::acceptor(&door.hub.state_dir(), local, &door.options.names) {
+    match tls::acceptor(&door.hub.state_dir(), local, &door.options) {
         Ok(tls) => Some((listener, tls)),
         Err(error) => {
             let error = &error as &dyn std::error::Error;

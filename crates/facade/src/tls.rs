@@ -1,6 +1,6 @@
 //! TLS where the address is not loopback: the token must not cross a network in the clear.
 //!
-//! Certificate and key lie in the state, `system/tls/`. Whoever has a certificate of a real
+//! Certificate and key are given, or lie in the state, `system/tls/`. Whoever has a certificate of a real
 //! authority puts it there; else one is made and signed by itself, and clients are given
 //! `certificate.pem` to check it with. A listener that can't have TLS is not served at all.
 
@@ -17,6 +17,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use tokio_rustls::TlsAcceptor;
+
+use crate::door::Options;
 
 /// Why a listener gets no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +42,17 @@ pub(crate) enum TlsError {
     },
 }
 
-/// What speaks TLS on a listener; `None` on loopback, where nobody else hears.
+/// What speaks TLS on a listener: always where files are given; else `None` on loopback, where
+/// nobody else hears.
 pub(crate) fn acceptor(
     state_dir: &Path,
     local: SocketAddr,
-    names: &[String],
+    options: &Options,
 ) -> Result<Option<TlsAcceptor>, TlsError> {
+    if let Some((certificate, key)) = &options.tls {
+        return load(certificate, key).map(|config| Some(TlsAcceptor::from(Arc::new(config))));
+    }
+    let names = &options.names;
     if local.ip().is_loopback() {
         return Ok(None);
     }
@@ -171,22 +178,30 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         for loopback in ["127.0.0.1:1", "[::1]:1"] {
             assert!(
-                acceptor(state.path(), loopback.parse().unwrap(), &[])
+                acceptor(state.path(), loopback.parse().unwrap(), &Options::default())
                     .unwrap()
                     .is_none()
             );
         }
         assert!(
-            acceptor(state.path(), "0.0.0.0:1".parse().unwrap(), &[])
-                .unwrap()
-                .is_some()
+            acceptor(
+                state.path(),
+                "0.0.0.0:1".parse().unwrap(),
+                &Options::default()
+            )
+            .unwrap()
+            .is_some()
         );
         let certificate = state.path().join("system/tls/certificate.pem");
         let made = std::fs::read(&certificate).unwrap();
         assert!(
-            acceptor(state.path(), "10.0.0.1:1".parse().unwrap(), &[])
-                .unwrap()
-                .is_some()
+            acceptor(
+                state.path(),
+                "10.0.0.1:1".parse().unwrap(),
+                &Options::default()
+            )
+            .unwrap()
+            .is_some()
         );
         assert_eq!(std::fs::read(&certificate).unwrap(), made);
         let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -198,15 +213,35 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_given_are_used_even_on_loopback() {
+        let state = tempfile::tempdir().unwrap();
+        let any: SocketAddr = "0.0.0.0:1".parse().unwrap();
+        acceptor(state.path(), any, &Options::default()).unwrap();
+        let made = state.path().join("system/tls");
+        let options = Options {
+            tls: Some((made.join("certificate.pem"), made.join("key.pem"))),
+            ..Options::default()
+        };
+        let other = tempfile::tempdir().unwrap();
+        let local = "127.0.0.1:1".parse().unwrap();
+        assert!(acceptor(other.path(), local, &options).unwrap().is_some());
+        assert!(!other.path().join("system").exists());
+    }
+
+    #[test]
     fn a_certificate_that_is_none_is_an_error_that_names_its_file() {
         let state = tempfile::tempdir().unwrap();
         let dir = state.path().join("system/tls");
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("certificate.pem"), "no").unwrap();
         std::fs::write(dir.join("key.pem"), "no").unwrap();
-        let error = acceptor(state.path(), "10.0.0.1:1".parse().unwrap(), &[])
-            .err()
-            .unwrap();
+        let error = acceptor(
+            state.path(),
+            "10.0.0.1:1".parse().unwrap(),
+            &Options::default(),
+        )
+        .err()
+        .unwrap();
         assert!(
             error.to_string().contains("key.pem") || error.to_string().contains("certificate.pem"),
             "{error}"
@@ -217,7 +252,11 @@ mod tests {
     fn names_that_a_certificate_of_before_is_not_for_are_found() {
         let state = tempfile::tempdir().unwrap();
         let names = ["agents.example:8443", "10.1.2.3", "other.example"].map(str::to_owned);
-        acceptor(state.path(), "0.0.0.0:1".parse().unwrap(), &names[..2]).unwrap();
+        let options = Options {
+            names: names[..2].to_vec(),
+            ..Options::default()
+        };
+        acceptor(state.path(), "0.0.0.0:1".parse().unwrap(), &options).unwrap();
         let certificate = state.path().join("system/tls/certificate.pem");
         assert_eq!(uncovered(&certificate, &names), ["other.example"]);
     }

@@ -11,6 +11,7 @@ mod catalog;
 mod clock;
 mod door;
 mod fence;
+mod key_check;
 mod mcp_endpoint;
 mod model;
 mod pipeline;
@@ -30,7 +31,8 @@ use hub::Hub;
 use reqwest::redirect::Policy;
 
 use fence::Fence;
-use model::upstream::Upstreams;
+use model::upstream::{Secret, Upstreams};
+pub use key_check::{KeyCheck, KeyVerdict};
 use service::attach::Attached;
 pub use tools::{McpServers, check_expression, check_schema};
 
@@ -64,12 +66,7 @@ pub async fn serve(hub: Hub) -> Result<(), GatewayError> {
 
 impl Gateway {
     fn new(hub: Hub) -> Result<Self, GatewayError> {
-        let secrets = hub.clone();
-        let secret = Arc::new(move |credential: &api::fleet::Credential| {
-            secrets
-                .secret(credential)
-                .map_err(|error| error.to_string())
-        });
+        let secret = secret_of(&hub);
         let models = client()
             .pool_idle_timeout(Duration::from_secs(20))
             .build()
@@ -89,6 +86,12 @@ impl Gateway {
             fence: Fence::default(),
         })
     }
+}
+
+/// How a credential is read, now.
+fn secret_of(hub: &Hub) -> Secret {
+    let hub = hub.clone();
+    Arc::new(move |credential| hub.secret(credential).map_err(|error| error.to_string()))
 }
 
 /// No redirects: credentials would follow. No proxy variables: the hub's environment is no policy.

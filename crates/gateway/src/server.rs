@@ -44,6 +44,8 @@ pub async fn run(gateway: Arc<Gateway>) {
                 continue;
             }
         };
+        // Instances come and go for good where they are pods.
+        serving.retain(|_, task| !task.is_finished());
         if let Some(older) = serving.insert(instance, task.abort_handle()) {
             older.abort();
         }
@@ -74,8 +76,10 @@ async fn accept(gateway: Arc<Gateway>, instance: Arc<str>, listener: TcpListener
                     drop(permit);
                 });
             }
+            // It was shut down: announced again when it is back, if ever.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return,
             Err(error) => {
-                // Out of descriptors, or the listener was shut down: try again, but not in a loop that burns.
+                // Out of descriptors: try again, but not in a loop that burns.
                 tracing::debug!(%error, %instance, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -244,8 +244,29 @@ impl Upstreams {
             .post(format!("{}{path}", provider.base_url))
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
+        self.with_key(post, provider)
+    }
+
+    /// The question that costs nothing: which models there are.
+    pub(crate) fn models(&self, provider: &Provider) -> Result<reqwest::RequestBuilder, Failed> {
+        let base = &provider.base_url;
+        let get = match provider.kind {
+            ProviderKind::Anthropic => self
+                .http
+                .get(format!("{base}/v1/models?limit=1"))
+                .header("anthropic-version", ANTHROPIC_VERSION),
+            ProviderKind::Openai | ProviderKind::Script => self.http.get(format!("{base}/models")),
+        };
+        self.with_key(get, provider)
+    }
+
+    fn with_key(
+        &self,
+        request: reqwest::RequestBuilder,
+        provider: &Provider,
+    ) -> Result<reqwest::RequestBuilder, Failed> {
         let Some(credential) = &provider.credential else {
-            return Ok(post);
+            return Ok(request);
         };
         let secret = (self.secret)(credential).map_err(|why| {
             let message = format!(
@@ -255,8 +276,8 @@ impl Upstreams {
             Failed::of(Reason::NoSecret, 401, message)
         })?;
         Ok(match provider.kind {
-            ProviderKind::Anthropic => post.header("x-api-key", sensitive(&secret)?),
-            ProviderKind::Openai | ProviderKind::Script => post.bearer_auth(secret.trim()),
+            ProviderKind::Anthropic => request.header("x-api-key", sensitive(&secret)?),
+            ProviderKind::Openai | ProviderKind::Script => request.bearer_auth(secret.trim()),
         })
     }
 }
