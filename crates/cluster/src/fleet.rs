@@ -141,8 +141,9 @@ impl Fleets {
     /// The hub's log has it: what runs follows.
     pub(crate) fn committed(&mut self, number: u64) {
         self.answered(number);
-        let proposed = self.proposed.iter().map(|(known, _)| known);
-        if let Some(proposed) = proposed.filter(|known| known.number == number).last() {
+        if let Some((proposed, _)) = &self.proposed
+            && proposed.number == number
+        {
             self.current = Some(GenerationRef {
                 number,
                 hash: proposed.hash.clone(),

@@ -139,6 +139,7 @@ impl Home {
             client: client.clone(),
             namespace: namespace.clone(),
             workspace,
+            coming: None,
         };
         let home = Self {
             namespace,
@@ -191,16 +192,18 @@ impl Home {
 
     fn begin(&mut self, hub: &Hub, check: KeyCheck) {
         let (changes, verdicts) = watch::channel(keys::Verdicts::default());
-        if let Some(follow) = self.follow.take() {
-            self.tasks.spawn(follow.run());
-        }
+        let Some(follow) = self.follow.take() else {
+            return;
+        };
         self.tasks.spawn(keys::watch(
             hub.clone(),
             self.today.clone(),
+            follow.secrets.changes(),
             check,
             changes,
             self.readiness.clone(),
         ));
+        self.tasks.spawn(follow.run());
         let Some(client) = &self.client else { return };
         let tokens = Arc::clone(&self.tokens);
         self.tasks.spawn(async move {

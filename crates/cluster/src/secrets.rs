@@ -15,6 +15,7 @@ use hub::keys::Keys;
 use hub::secret::SecretStore;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use tokio::sync::watch;
 
 /// What the API server has for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -26,6 +27,7 @@ pub(crate) struct Secrets {
     /// What the fleet named when it was last looked at.
     named: BTreeSet<SecretRef>,
     told: BTreeMap<SecretRef, String>,
+    changes: watch::Sender<u64>,
 }
 
 /// What became of asking for a Secret.
@@ -43,12 +45,19 @@ impl Secrets {
             keys: Keys::derive(state_key),
             named: BTreeSet::new(),
             told: BTreeMap::new(),
+            changes: watch::channel(0).0,
         }
     }
 
-    /// Reads everything that the fleet names, and forgets what it no longer does.
-    pub(crate) async fn follow(&mut self, client: &Client, namespace: &str, fleet: &Fleet) {
-        let named = named(fleet);
+    /// Reads everything that these fleets name, and forgets what none does any longer. Whether all
+    /// of it was there.
+    pub(crate) async fn follow(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        fleets: &[&Fleet],
+    ) -> bool {
+        let named: BTreeSet<SecretRef> = fleets.iter().flat_map(|fleet| named(fleet)).collect();
         for gone in self.named.difference(&named).cloned().collect::<Vec<_>>() {
             self.remove(&gone);
         }
@@ -61,7 +70,14 @@ impl Secrets {
                 self.take(reference, &asked);
             }
         }
+        self.told.retain(|reference, _| named.contains(reference));
         self.named = named;
+        self.told.is_empty()
+    }
+
+    /// Counts changes of what is kept.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Makes the store agree with what the API server said.
@@ -94,12 +110,16 @@ impl Secrets {
         }
         let SecretRef { name, key } = reference;
         let set = self.store.set(&self.keys, name, key, text);
-        set.map_err(|error| error.to_string())
+        set.map_err(|error| error.to_string())?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     fn remove(&self, reference: &SecretRef) {
         // Not being there is what is wanted.
-        let _not_there = self.store.remove(&reference.name, &reference.key);
+        if self.store.remove(&reference.name, &reference.key).is_ok() {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Says a problem once for as long as it stays the same.
@@ -174,6 +194,7 @@ mod tests {
         let mut secrets = Secrets::new(state.path(), &[7; 32]);
         let one = reference("one");
         let known = |secrets: &Secrets| secrets.store.get(&secrets.keys, &one).ok();
+        let changes = secrets.changes();
         secrets.take(&one, &there(&[("one", b"first")]));
         assert_eq!(known(&secrets).as_deref(), Some("first"));
         secrets.take(&one, &there(&[("one", b"second")]));
@@ -188,6 +209,7 @@ mod tests {
         secrets.take(&one, &there(&[("one", b"third")]));
         secrets.take(&one, &Asked::Gone);
         assert_eq!(known(&secrets), None);
+        assert_eq!(*changes.borrow(), 5);
         let sealed = std::fs::read_to_string(state.path().join("secrets")).unwrap();
         assert!(!sealed.contains("third"));
     }

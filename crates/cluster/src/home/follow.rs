@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use api::Fleet;
 use contract::keeper::{GenerationRef, ToHub};
 use hub::home::HomeEvent;
 use kube::Client;
@@ -24,6 +25,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Secrets have no watch that the hub's rights would allow: they are read this often.
 const SECRETS: Duration = Duration::from_secs(20);
+/// The same while one is missing: it comes, or the leave to read it does.
+const MISSING: Duration = Duration::from_secs(2);
 
 /// What the hub says about generations.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Follow {
     pub(crate) client: Option<Client>,
     pub(crate) namespace: String,
     pub(crate) workspace: String,
+    /// What was proposed, until the hub has answered.
+    pub(crate) coming: Option<Fleet>,
 }
 
 impl Follow {
@@ -64,7 +69,7 @@ impl Follow {
         }
         let mut changes = objects.changes();
         let mut burst: Option<(Instant, Instant)> = None;
-        let mut secrets = tokio::time::interval(SECRETS);
+        let mut secrets = Instant::now();
         loop {
             let due = burst.map(|(quiet, last)| quiet.min(last));
             tokio::select! {
@@ -81,7 +86,10 @@ impl Follow {
                     burst = None;
                     self.propose(&objects).await;
                 }
-                _ = secrets.tick() => self.read_secrets().await,
+                () = tokio::time::sleep_until(secrets) => {
+                    let pace = if self.read_secrets().await { SECRETS } else { MISSING };
+                    secrets = Instant::now() + pace;
+                }
             }
         }
     }
@@ -89,8 +97,14 @@ impl Follow {
     fn said(&mut self, said: Said) {
         match said {
             Said::Begin(_) => {}
-            Said::Committed(number) => self.fleets.committed(number),
-            Said::Refused(number) => self.fleets.answered(number),
+            Said::Committed(number) => {
+                self.fleets.committed(number);
+                self.coming = None;
+            }
+            Said::Refused(number) => {
+                self.fleets.answered(number);
+                self.coming = None;
+            }
             Said::Pins(pins) => self.fleets.pinned(pins),
         }
     }
@@ -105,21 +119,22 @@ impl Follow {
                 return;
             }
         };
-        let fleet = generation::load(self.fleets.state_dir(), proposed.number);
-        if let (Some(client), Some(fleet)) = (&self.client, fleet) {
-            self.secrets.follow(client, &self.namespace, &fleet).await;
-        }
+        self.coming = generation::load(self.fleets.state_dir(), proposed.number);
+        self.read_secrets().await;
         let (number, hash) = (proposed.number, proposed.hash);
         let message = ToHub::GenerationProposed { number, hash };
         // The hub is gone only when the process ends.
         let _gone = self.events.send(HomeEvent::Message(message)).await;
     }
 
-    async fn read_secrets(&mut self) {
+    /// Of today's fleet, and of the one that may be next; whether all were there.
+    async fn read_secrets(&mut self) -> bool {
+        let Some(client) = &self.client else {
+            return true;
+        };
         let today = self.fleets.today().borrow().clone();
-        if let Some(client) = &self.client {
-            self.secrets.follow(client, &self.namespace, &today).await;
-        }
+        let fleets: Vec<&Fleet> = self.coming.iter().chain([&*today]).collect();
+        self.secrets.follow(client, &self.namespace, &fleets).await
     }
 }
 

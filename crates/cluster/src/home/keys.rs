@@ -23,8 +23,10 @@ const AGAIN: Duration = Duration::from_secs(25);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Taken,
-    /// Or there is none. A sentence for a person.
+    /// By the provider. A sentence for a person.
     Refused(String),
+    /// There is none to show. A sentence for a person.
+    Missing(String),
     /// The provider didn't answer, or not about the key.
     Unknown,
 }
@@ -39,6 +41,7 @@ pub(crate) type Verdicts = BTreeMap<String, Verdict>;
 pub(crate) async fn watch(
     hub: Hub,
     mut today: watch::Receiver<Arc<Fleet>>,
+    mut secrets: watch::Receiver<u64>,
     check: KeyCheck,
     verdicts: watch::Sender<Verdicts>,
     readiness: watch::Sender<Readiness>,
@@ -48,6 +51,7 @@ pub(crate) async fn watch(
         tokio::select! {
             _ = again.tick() => {}
             changed = today.changed() => if changed.is_err() { return },
+            Ok(()) = secrets.changed() => {}
         }
         let fleet = today.borrow_and_update().clone();
         let before = verdicts.borrow().clone();
@@ -90,11 +94,11 @@ async fn ask(
         return (name, Verdict::Taken);
     };
     if let Err(error) = hub.secret(credential) {
-        return (name, Verdict::Refused(error.to_string()));
+        return (name, Verdict::Missing(error.to_string()));
     }
     match check(provider.clone()).await {
-        // One that was refused stays so until the provider takes it.
-        Verdict::Unknown if matches!(before, Verdict::Taken) => (name, before),
+        // What it said last stands until it says something else.
+        Verdict::Unknown if !matches!(before, Verdict::Missing(_)) => (name, before),
         verdict => (name, verdict),
     }
 }
@@ -130,7 +134,9 @@ fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
         let refused: Vec<String> = providers
             .iter()
             .filter_map(|name| match verdicts.get(*name)? {
-                Verdict::Refused(reason) => Some(format!("provider {name}: {reason}")),
+                Verdict::Refused(reason) | Verdict::Missing(reason) => {
+                    Some(format!("provider {name}: {reason}"))
+                }
                 Verdict::Taken | Verdict::Unknown => None,
             })
             .collect();

@@ -137,6 +137,7 @@ fn condition(verdict: &Verdict, since: &str) -> Value {
     let (status, reason, message) = match verdict {
         Verdict::Taken => ("True", "Taken", "the provider takes its key"),
         Verdict::Refused(why) => ("False", "Refused", why.as_str()),
+        Verdict::Missing(why) => ("False", "Missing", why.as_str()),
         Verdict::Unknown => (
             "Unknown",
             "NoAnswer",
