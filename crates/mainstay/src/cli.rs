@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
 use crate::{
     agent, apply, chat, completions, demo, demo_tools, doctor, event, hub, log, logs, new, object,
-    run, schema, secret, session, shim, task, token, up,
+    operator, run, schema, secret, session, shim, task, token, up,
 };
 
 /// Run a fleet of AI agents on one server: crash-proof, budget-proof and auditable
@@ -88,6 +88,9 @@ enum Command {
     /// The first process of an agent's pod; started by Kubernetes
     #[command(hide = true)]
     Shim(shim::ShimArgs),
+    /// Kubernetes' controllers; started by what `kubernetes install` puts there
+    #[command(hide = true)]
+    Operator(operator::OperatorArgs),
     /// The built-in agent loop's process; started for each task of a `builtin` agent
     #[command(hide = true)]
     Runtime(RuntimeArgs),
@@ -138,6 +141,7 @@ fn perform(cli: Cli) -> Outcome {
         Command::Up(args) => up::up(&place, args),
         Command::Hub(args) => hub::hub(&args),
         Command::Shim(args) => shim::shim(args),
+        Command::Operator(args) => operator::operator(args),
         Command::Demo(args) => demo::demo(&args),
         Command::DemoTools(args) => demo_tools::serve(&args),
         // These need no hub.

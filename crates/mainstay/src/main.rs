@@ -21,6 +21,7 @@ mod log;
 mod logs;
 mod new;
 mod object;
+mod operator;
 mod output;
 mod place;
 mod run;

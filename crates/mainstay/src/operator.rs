@@ -1,0 +1,95 @@
+//! `mainstay operator`: wires Kubernetes' controllers to a cluster, in it or from outside.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::{hub, up};
+
+/// Two cores carry ten thousand agents; more threads cost memory.
+const WORKERS: usize = 2;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  mainstay operator --image registry.example/mainstay:1    # against the cluster of KUBECONFIG"
+)]
+pub struct OperatorArgs {
+    /// Mainstay's own image, for hubs, shims and built-in agents
+    #[arg(long, env = "MAINSTAY_IMAGE", value_name = "IMAGE")]
+    image: String,
+    /// The operator's own namespace, where its lease is
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = operator::install::NAMESPACE)]
+    namespace: String,
+    /// Who it is among several operators; left out: the host's name and the process
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    name: Option<String>,
+    /// Its own port, for probes and metrics
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+}
+
+pub fn operator(args: OperatorArgs) -> Outcome {
+    hub::log_to_stderr();
+    // Fails only if one is chosen already, which then is this one.
+    let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("operator")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "failed to start").because(error))?;
+    let ended = runtime.block_on(serve(args));
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Done)
+}
+
+async fn serve(args: OperatorArgs) -> Result<(), Failure> {
+    let client = kube::Client::try_default().await.map_err(|error| {
+        Failure::new(Exit::Unreachable, "failed to find a cluster")
+            .because(error)
+            .with_hint("it runs in a pod, or by the kubeconfig that KUBECONFIG names")
+    })?;
+    let options = operator::Options {
+        client,
+        image: args.image,
+        namespace: args.namespace,
+        name: args.name.unwrap_or_else(own_name),
+        listen: args.listen,
+        checks: checks(),
+    };
+    operator::run(options, told_to_end()).await.map_err(|error| {
+        Failure::new(Exit::Failed, "the operator ended").because(error)
+    })
+}
+
+/// What manifests are checked with: the same as on one server.
+fn checks() -> operator::Checks {
+    let knowledge = up::knowledge();
+    operator::Checks {
+        model: knowledge.model,
+        expression: knowledge.check_expression,
+        schema: knowledge.check_schema,
+        script: knowledge.check_script,
+    }
+}
+
+fn own_name() -> String {
+    let host = std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname"));
+    let host = host.unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        // Without a handler the signal itself ends the process.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
