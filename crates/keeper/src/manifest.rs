@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use api::fleet::ModelFacts;
-use api::{Document, Facts, Kind, Object, Problem, Problems};
+use api::{Document, Facts, Home, Kind, Object, Problem, Problems};
 use serde_json::Value;
 
 use crate::state::read_file;
@@ -99,6 +99,30 @@ pub(crate) fn collect(paths: &[PathBuf], state_root: &Path) -> Result<Vec<Docume
     }
 }
 
+/// Reads and resolves the manifests of these paths as `up` would, for whoever runs nothing.
+pub fn read_manifests(
+    paths: &[PathBuf],
+    home: Home,
+    knowledge: &Knowledge,
+) -> Result<api::Resolved, Problems> {
+    let documents = collect(paths, Path::new(""))?;
+    api::resolve(&documents, &facts(knowledge, home))
+}
+
+fn facts(knowledge: &Knowledge, home: Home) -> Facts<'_> {
+    Facts {
+        model: &knowledge.model,
+        read: match home {
+            Home::Box => &|path| read(path),
+            Home::Kubernetes => &|_| Err("a file of this machine is not in a cluster".to_owned()),
+        },
+        check_expression: &knowledge.check_expression,
+        check_schema: &knowledge.check_schema,
+        check_script: &knowledge.check_script,
+        home,
+    }
+}
+
 /// Places that could not be read, each with the reason.
 type Unread = Vec<(PathBuf, String)>;
 
@@ -176,14 +200,7 @@ fn reason(error: &std::io::Error) -> String {
 
 /// Resolves a set of documents.
 pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result<Set, Problems> {
-    let facts = Facts {
-        model: &knowledge.model,
-        read: &|path| read(path),
-        check_expression: &knowledge.check_expression,
-        check_schema: &knowledge.check_schema,
-        check_script: &knowledge.check_script,
-    };
-    let resolved = api::resolve(&documents, &facts)?;
+    let resolved = api::resolve(&documents, &facts(knowledge, Home::Box))?;
     let objects = resolved
         .objects
         .iter()
