@@ -139,7 +139,7 @@ fn perform(cli: Cli) -> Outcome {
     match cli.command {
         // These own their processes and threads.
         Command::Up(args) => up::up(&place, args),
-        Command::Hub(args) => hub::hub(&args),
+        Command::Hub(args) => hub::hub(&place, &args),
         Command::Shim(args) => shim::shim(args),
         Command::Operator(args) => operator::operator(args),
         Command::Demo(args) => demo::demo(&args),

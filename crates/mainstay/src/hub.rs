@@ -1,7 +1,12 @@
-//! `mainstay hub`: wires the hub's service to its keeper and to its two doors.
+//! `mainstay hub`: wires the hub's service to its home and to its two doors.
+//!
+//! On one server the home is the keeper at descriptor 3; on Kubernetes it is in the process
+//! (`kubernetes`).
 //!
 //! Order matters: nobody may read this process's memory before the state key is in it, and the
 //! TLS library is chosen before anything may use one. When the service ends the process does.
+
+mod kubernetes;
 
 use std::time::Duration;
 
@@ -9,6 +14,7 @@ use hub::{Hub, HubError};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub_link::{self, LinkError};
+use crate::place::PlaceArgs;
 use crate::telemetry;
 
 /// Two cores carry the figures we promise; more threads cost memory on a small server.
@@ -24,14 +30,19 @@ pub struct HubArgs {
     /// What `up` was given
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
+    #[command(flatten)]
+    cluster: kubernetes::ClusterArgs,
 }
 
-pub fn hub(args: &HubArgs) -> Outcome {
-    let kernel =
-        |error| Failure::new(Exit::Failed, "the kernel refuses what the hub needs").because(error);
+pub fn hub(place: &PlaceArgs, args: &HubArgs) -> Outcome {
     sandbox::process::hide_memory().map_err(kernel)?;
     sandbox::process::raise_open_files().map_err(kernel)?;
     log_to_stderr();
+    // Fails only if one is chosen already, which then is this one.
+    let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if args.cluster.kubernetes {
+        return kubernetes::hub(place, args);
+    }
     let (hello, home) = hub_link::open().map_err(|error| {
         let exit = if matches!(error, LinkError::Missing(_)) {
             Exit::Usage
@@ -40,14 +51,6 @@ pub fn hub(args: &HubArgs) -> Outcome {
         };
         Failure::new(exit, "the hub has no keeper").because(error)
     })?;
-    // Fails only if one is chosen already, which then is this one.
-    let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .thread_name("hub")
-        .enable_all()
-        .build()
-        .map_err(kernel)?;
     let options = hub::Options {
         home,
         pid: std::process::id(),
@@ -59,7 +62,28 @@ pub fn hub(args: &HubArgs) -> Outcome {
         names: args.names.clone(),
         ..facade::Options::default()
     };
-    let ended = runtime.block_on(serve(options, door));
+    ended(runtime()?, serve(options, door))
+}
+
+fn kernel(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, "the kernel refuses what the hub needs").because(error)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("hub")
+        .enable_all()
+        .build()
+        .map_err(kernel)
+}
+
+/// Runs the hub to its end, which is the process's.
+fn ended(
+    runtime: tokio::runtime::Runtime,
+    hub: impl Future<Output = Result<(), HubError>>,
+) -> Outcome {
+    let ended = runtime.block_on(hub);
     runtime.shutdown_background();
     ended.map(|()| Exit::Done).map_err(|error| {
         Failure::new(Exit::Failed, "the hub ended")
@@ -73,8 +97,17 @@ async fn serve(options: hub::Options, door: facade::Options) -> Result<(), HubEr
         .state_dir
         .join("workspaces")
         .join(&options.workspace);
-    let (hub, mut service) = Hub::start(options).await?;
+    let (hub, service) = Hub::start(options).await?;
     telemetry::start(&hub, &workspace_dir);
+    with_doors(hub, service, door).await
+}
+
+/// Serves agents and clients until the hub's service has ended.
+async fn with_doors(
+    hub: Hub,
+    mut service: tokio::task::JoinHandle<Result<(), HubError>>,
+    door: facade::Options,
+) -> Result<(), HubError> {
     let doors = async {
         let (gateway, ()) = tokio::join!(
             gateway::serve(hub.clone()),

@@ -1,0 +1,159 @@
+//! `mainstay hub --kubernetes`: the hub in its pod, with its home in the same process.
+//!
+//! It starts with what lies in its state: without the API server it runs the fleet that it ran
+//! before. Started by the operator; every option is its.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::kubernetes::HUB;
+use cluster::Knowledge;
+use cluster::home::{Home, KeyCheck, Options, Verdict};
+use gateway::KeyVerdict;
+use hub::{Hub, HubError};
+
+use super::HubArgs;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::place::PlaceArgs;
+use crate::telemetry;
+
+/// Where the downward API puts the namespace.
+const NAMESPACE: &str = "POD_NAMESPACE";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ClusterArgs {
+    /// The home is a cluster
+    #[arg(long, requires_all = ["workspace", "key_file", "tls_cert", "tls_key"])]
+    pub(super) kubernetes: bool,
+    /// The Workspace's name
+    #[arg(long, value_name = "NAME")]
+    workspace: Option<String>,
+    /// The 32 bytes that all keys are derived from
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Certificate of both doors, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The clients' door
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7080")]
+    listen: SocketAddr,
+    /// The pods' door
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7443")]
+    pods: SocketAddr,
+    /// A port of its own for monitors, without a token
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+}
+
+pub(super) fn hub(place: &PlaceArgs, args: &HubArgs) -> Outcome {
+    let options = options(place, &args.cluster)?;
+    let namespace = options.namespace.clone();
+    let door = facade::Options {
+        names: names(&args.names, &namespace),
+        tls: Some((options.certificate.clone(), options.key.clone())),
+        ..facade::Options::default()
+    };
+    super::ended(super::runtime()?, serve(options, door))
+}
+
+/// Every name under which the hub's Service is called.
+fn names(given: &[String], namespace: &str) -> Vec<String> {
+    let ends = ["", ".svc", ".svc.cluster.local"];
+    let service = ends.map(|end| format!("{HUB}.{namespace}{end}"));
+    let mut names = given.to_vec();
+    names.push(HUB.to_owned());
+    names.extend(service);
+    names
+}
+
+fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
+    let workspace = given(args.workspace.clone(), "--workspace")?;
+    let knowledge = crate::up::knowledge();
+    Ok(Options {
+        namespace: std::env::var(NAMESPACE).unwrap_or_else(|_| workspace.clone()),
+        workspace,
+        state_dir: place.state()?,
+        state_key: state_key(&given(args.key_file.clone(), "--key-file")?)?,
+        certificate: given(args.tls_cert.clone(), "--tls-cert")?,
+        key: given(args.tls_key.clone(), "--tls-key")?,
+        listen: args.listen,
+        pods: args.pods,
+        metrics: args.metrics,
+        knowledge: Knowledge {
+            model: knowledge.model,
+            check_expression: knowledge.check_expression,
+            check_schema: knowledge.check_schema,
+            check_script: knowledge.check_script,
+        },
+        client: None,
+    })
+}
+
+fn given<T>(value: Option<T>, option: &str) -> Result<T, Failure> {
+    value.ok_or_else(|| Failure::new(Exit::Usage, format!("{option} is missing")))
+}
+
+fn state_key(path: &Path) -> Result<[u8; 32], Failure> {
+    let what = || format!("failed to read the state key in {}", path.display());
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::new(Exit::NotAllowed, what()).because(error))?;
+    bytes
+        .try_into()
+        .map_err(|_| Failure::new(Exit::Usage, format!("{}: it is not 32 bytes long", what())))
+}
+
+async fn serve(mut options: Options, door: facade::Options) -> Result<(), HubError> {
+    options.client = client().await;
+    let state_key = options.state_key;
+    let (state_dir, workspace) = (options.state_dir.clone(), options.workspace.clone());
+    let failed = |error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}"));
+        let text = format!("{error}{}", cause.unwrap_or_default());
+        HubError::new(hub::Code::Unavailable, text)
+    };
+    let (home, link) = Home::open(options).await.map_err(|error| failed(&error))?;
+    let workspace_dir = state_dir.join("workspaces").join(&workspace);
+    let (hub, service) = Hub::start(hub::Options {
+        home: link,
+        pid: std::process::id(),
+        state_key,
+        state_dir,
+        workspace,
+    })
+    .await?;
+    telemetry::start(&hub, &workspace_dir);
+    let check = key_check(&hub).map_err(|error| failed(&error))?;
+    tokio::select! {
+        ended = super::with_doors(hub.clone(), service, door) => ended,
+        () = home.run(hub, check) => Ok(()),
+    }
+}
+
+/// Without one the hub runs what it has, and says so.
+async fn client() -> Option<kube::Client> {
+    let config = kube::Config::infer().await;
+    let client = config
+        .map_err(|error| error.to_string())
+        .and_then(|config| kube::Client::try_from(config).map_err(|error| error.to_string()));
+    client
+        .inspect_err(|error| tracing::error!(error, "the API server can't be asked"))
+        .ok()
+}
+
+fn key_check(hub: &Hub) -> Result<KeyCheck, gateway::GatewayError> {
+    let check = gateway::KeyCheck::new(hub)?;
+    Ok(Arc::new(move |provider| {
+        let check = check.clone();
+        Box::pin(async move {
+            match check.ask(&provider).await {
+                KeyVerdict::Taken => Verdict::Taken,
+                KeyVerdict::Refused(why) => Verdict::Refused(why),
+                KeyVerdict::Unknown => Verdict::Unknown,
+            }
+        })
+    }))
+}
