@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AgentSpec {
     /// provider/model; the first serves when the agent asks for none of them.
-    #[schemars(length(max = 64), inner(regex(pattern = "^[^/]+/.+$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = "^[^/]+/.+$")), extend("x-unique" = true))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
     /// What the agent is told first; not with prompt.
@@ -23,7 +23,7 @@ pub struct AgentSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<PromptRefSpec>,
     /// registry/tool; naming an MCP server brings in all the tools it allows.
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), inner(regex(pattern = "^[^/]+/.+$")), extend("x-unique" = true))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
     /// Left out: builtin.
@@ -38,9 +38,11 @@ pub struct AgentSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Environment variables; nothing else is inherited.
+    #[schemars(extend("maxProperties" = 256))]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Secrets as environment variables; the agent can read them.
+    #[schemars(extend("maxProperties" = 256))]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_env: BTreeMap<String, SecretEnv>,
     /// How many instances.

@@ -13,5 +13,6 @@ pub struct PromptPackSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Text by name.
+    #[schemars(extend("minProperties" = 1))]
     pub prompts: BTreeMap<String, String>,
 }

@@ -21,13 +21,13 @@ pub struct ProviderSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,
     /// Prices and context windows, over what the built-in table says.
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 1000), extend("x-unique" = "name"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelSpec>,
     /// How hard it may be used, over all agents.
     pub limits: LimitsSpec,
     /// Models (provider/model) to try in this order when this provider fails.
-    #[schemars(length(max = 64), inner(regex(pattern = "^[^/]+/.+$")))]
+    #[schemars(length(max = 64), inner(regex(pattern = "^[^/]+/.+$")), extend("x-unique" = true))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<String>,
     /// The transcript to play, for type script only.

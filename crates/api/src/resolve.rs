@@ -22,6 +22,7 @@ use crate::fleet::{Credential, Fleet, ModelFacts, SecretRef};
 use crate::manifest::{Document, Kind, Object, Parsed, parse_all};
 use crate::nearest::did_you_mean;
 use crate::problem::{Problem, Problems, quoted};
+use crate::rule::Broken;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -84,6 +85,7 @@ pub(crate) fn resolve_without(
 ) -> Result<Resolved, Problems> {
     let parsed = parse_all(documents);
     let mut resolver = Resolver::new(&parsed, facts, left_out);
+    resolver.rules();
     resolver.workspace();
     resolver.providers();
     resolver.prompt_packs();
@@ -189,6 +191,20 @@ impl<'a> Resolver<'a> {
             quoted(object.name())
         );
         self.problems.push(object.problem("metadata.name", message));
+    }
+
+    /// The rules between the fields of each object.
+    fn rules(&mut self) {
+        for object in self.written {
+            let broken = crate::rule::broken(object.kind(), &object.to_json());
+            for Broken { rule, field } in broken.into_iter().filter(|one| !one.rule.worded) {
+                let message = format!("`{field}` {}", rule.message);
+                match rule.hint {
+                    Some(hint) => self.hinted(object, &field, message, hint),
+                    None => self.problem(object, &field, message),
+                }
+            }
+        }
     }
 
     /// All objects of a kind, by name, without duplicates.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ToolRegistrySpec {
     /// Agents name them as registry/tool.
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 1000), extend("x-unique" = "name"))]
     pub tools: Vec<ToolSpec>,
 }
 
@@ -63,10 +63,11 @@ pub struct ToolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBackSpec>,
     /// The server's tools that may be called; left out: all.
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 1000), extend("x-unique" = true))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// By the server's tool names; what is not named here is opaque.
+    #[schemars(extend("maxProperties" = 1000))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub effects: BTreeMap<String, Effect>,
     /// Bounds of one call.
@@ -95,6 +96,7 @@ pub struct McpSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// With command only; nothing else is inherited.
+    #[schemars(extend("maxProperties" = 256))]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -107,7 +109,10 @@ pub struct HttpSpec {
     #[serde(default)]
     pub method: Method,
     /// Arguments are percent-encoded; none may stand in the host.
-    #[schemars(length(min = 1))]
+    #[schemars(
+        length(min = 1, max = 4096),
+        regex(pattern = "^https?://[^\\s/?#@:{}][^\\s/?#@{}]*([/?][^\\s#]*)?$")
+    )]
     pub url: String,
     /// A value that is just "{name}" keeps the argument's JSON type. Left out, GET and DELETE put the arguments
     /// that the URL doesn't name in the query, and the others send them as JSON.
@@ -166,7 +171,10 @@ pub struct ReadBackSpec {
     #[serde(default)]
     pub method: Method,
     /// With {stepId} or arguments, like the call's own.
-    #[schemars(length(min = 1))]
+    #[schemars(
+        length(min = 1, max = 4096),
+        regex(pattern = "^https?://[^\\s/?#@:{}][^\\s/?#@{}]*([/?][^\\s#]*)?$")
+    )]
     pub url: String,
     /// CEL over status and body; true if the call took effect.
     #[schemars(length(min = 1, max = 4096))]

@@ -16,7 +16,7 @@ pub struct WorkspaceSpec {
     /// How long payloads are kept; proofs stay.
     pub retention: RetentionSpec,
     /// Who may do what in the namespace, on Kubernetes.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), extend("x-unique" = "subject"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberSpec>,
     /// What all agents together may use, on Kubernetes; left out: no bound.

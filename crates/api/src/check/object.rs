@@ -18,6 +18,7 @@ impl Check<'_> {
     ) -> Value {
         let fields = properties(schema);
         if fields.is_none() && schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+            self.map_bounds(node, pairs.len() as u64, schema, path);
             return self.map(pairs, schema, path);
         }
         let none = Map::new();
@@ -47,6 +48,17 @@ impl Check<'_> {
         self.missing_fields(node, &written, schema, path);
         self.siblings(node, pairs, &written, schema, path);
         Value::Object(object)
+    }
+
+    fn map_bounds(&mut self, node: &Node, length: u64, schema: &Value, path: &str) {
+        let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
+        if bound("minProperties").is_some_and(|least| length < least) {
+            self.problem(node.mark, format!("`{path}` is empty"));
+        }
+        if let Some(most) = bound("maxProperties").filter(|most| length > *most) {
+            let message = format!("`{path}` has {length} entries; the most is {most}");
+            self.problem(node.mark, message);
+        }
     }
 
     fn map(&mut self, pairs: &[(Key, Node)], schema: &Value, path: &str) -> Value {

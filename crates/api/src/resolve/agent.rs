@@ -1,11 +1,11 @@
 //! Agents: what each runs, with which environment, and within which bounds.
 
 use super::{Resolver, beside, secret_ref};
-use crate::agent::{AgentSpec, RuntimeSpec, ServiceProtocol, TaskBudgetSpec};
+use crate::agent::{AgentSpec, RuntimeSpec, TaskBudgetSpec};
 use crate::fleet::{Agent, Placement, Resources, Runtime, Source, TaskBudget, Volume};
 use crate::format::is_env;
 use crate::manifest::{Kind, Object, Spec};
-use crate::placement::{PlacementSpec, ResourcesSpec, TaintEffect, Toleration, TolerationOperator};
+use crate::placement::{PlacementSpec, ResourcesSpec};
 use crate::problem::quoted;
 use std::collections::BTreeMap;
 
@@ -35,16 +35,7 @@ impl Resolver<'_> {
     }
 
     fn agent(&mut self, object: &Object, spec: &AgentSpec) -> Agent {
-        let runtime = self.runtime(object, &spec.runtime);
-        if spec.models.is_empty() && runtime == Runtime::Builtin {
-            let message = "`spec.models` is missing: the builtin runtime needs a model";
-            self.hinted(
-                object,
-                "spec.models",
-                message,
-                "write `models: [provider/model]`",
-            );
-        }
+        let runtime = runtime(&spec.runtime);
         let (instructions, prompt) = self.instructions(object, spec);
         if runtime != Runtime::Builtin && (spec.instructions.is_some() || prompt.is_some()) {
             let field = if prompt.is_some() {
@@ -109,7 +100,7 @@ impl Resolver<'_> {
             grace_ms: spec.restart.grace.ms,
             on_divergence: spec.replay.on_divergence,
             mask: spec.replay.mask.clone(),
-            budget: self.budget(object, &spec.budget.task),
+            budget: budget(&spec.budget.task),
         }
     }
 
@@ -122,63 +113,6 @@ impl Resolver<'_> {
             ("spec.placement", spec.placement != PlacementSpec::default()),
         ] {
             self.kubernetes_only(object, field, written);
-        }
-        for (index, toleration) in spec.placement.tolerations.iter().enumerate() {
-            self.toleration(
-                object,
-                &format!("spec.placement.tolerations[{index}]"),
-                toleration,
-            );
-        }
-    }
-
-    fn toleration(&mut self, object: &Object, field: &str, spec: &Toleration) {
-        let exists = spec.operator == TolerationOperator::Exists;
-        if spec.key.is_none() && !exists {
-            let message = format!("`{field}.key` is missing: only `operator: Exists` does without");
-            self.problem(object, field, message);
-        }
-        if spec.value.is_some() && exists {
-            let field = format!("{field}.value");
-            self.problem(
-                object,
-                &field,
-                format!("`{field}` has no meaning with `operator: Exists`"),
-            );
-        }
-        if spec.toleration_seconds.is_some() && spec.effect != Some(TaintEffect::NoExecute) {
-            let field = format!("{field}.tolerationSeconds");
-            self.problem(
-                object,
-                &field,
-                format!("`{field}` is for `effect: NoExecute`"),
-            );
-        }
-    }
-
-    /// The schema has seen to it that at most one is written.
-    fn runtime(&mut self, object: &Object, spec: &RuntimeSpec) -> Runtime {
-        if let Some(exec) = &spec.exec {
-            return Runtime::Exec {
-                command: exec.command.clone(),
-            };
-        }
-        let Some(service) = &spec.service else {
-            return Runtime::Builtin;
-        };
-        if service.port.is_some() && service.protocol == ServiceProtocol::Attach {
-            let message = "`spec.runtime.service.port` has no meaning for protocol attach: the service dials in";
-            self.hinted(
-                object,
-                "spec.runtime.service.port",
-                message,
-                "write `protocol: http` or `protocol: openai`",
-            );
-        }
-        Runtime::Service {
-            command: service.command.clone(),
-            protocol: service.protocol,
-            port: service.port,
         }
     }
 
@@ -209,17 +143,30 @@ impl Resolver<'_> {
             }
         }
     }
+}
 
-    fn budget(&mut self, object: &Object, spec: &TaskBudgetSpec) -> TaskBudget {
-        if spec.usd.is_some_and(|usd| usd <= 0.0) {
-            let field = "spec.budget.task.usd";
-            self.problem(object, field, format!("`{field}` must be more than 0"));
-        }
-        TaskBudget {
-            usd: spec.usd,
-            tokens: spec.tokens,
-            steps: spec.steps,
-            time_ms: spec.time.map(|time| time.ms),
-        }
+/// The schema has seen to it that at most one is written.
+fn runtime(spec: &RuntimeSpec) -> Runtime {
+    if let Some(exec) = &spec.exec {
+        return Runtime::Exec {
+            command: exec.command.clone(),
+        };
+    }
+    let Some(service) = &spec.service else {
+        return Runtime::Builtin;
+    };
+    Runtime::Service {
+        command: service.command.clone(),
+        protocol: service.protocol,
+        port: service.port,
+    }
+}
+
+fn budget(spec: &TaskBudgetSpec) -> TaskBudget {
+    TaskBudget {
+        usd: spec.usd,
+        tokens: spec.tokens,
+        steps: spec.steps,
+        time_ms: spec.time.map(|time| time.ms),
     }
 }

@@ -57,7 +57,6 @@ impl Resolver<'_> {
         http: &HttpSpec,
         schema: &Value,
     ) -> ToolKind {
-        self.refuse_server_fields(tool);
         self.address(tool, "http.url", &http.url, schema);
         if let Some(body) = &http.body {
             self.refuse(
@@ -150,19 +149,7 @@ impl Resolver<'_> {
     }
 
     fn key(&mut self, tool: &Written<'_>, http: &HttpSpec, schema: &Value) {
-        let keyed = tool.spec.effect == Some(Effect::Keyed);
         match &tool.spec.key {
-            None if keyed => {
-                let hint = "write `key: {header: Idempotency-Key}` or `key: {argument: NAME}`";
-                let message = format!(
-                    "a keyed tool needs `{}`: where the call carries the step's id",
-                    tool.field("key")
-                );
-                self.hinted(tool.object, &tool.field("effect"), message, hint);
-            }
-            Some(_) if !keyed => {
-                self.tool_problem(tool, "key", "`key` is for tools with `effect: keyed`")
-            }
             Some(KeySpec {
                 argument: Some(argument),
                 ..
@@ -198,27 +185,9 @@ impl Resolver<'_> {
             );
         }
         let Some(read_back) = &tool.spec.read_back else {
-            if queryable {
-                let message = format!(
-                    "a queryable tool needs `{}`: how its outcome is read",
-                    tool.field("readBack")
-                );
-                self.tool_problem(tool, "effect", message);
-            }
             return;
         };
-        if !queryable {
-            self.tool_problem(
-                tool,
-                "readBack",
-                "`readBack` is for tools with `effect: queryable`",
-            );
-        }
         self.address(tool, "readBack.url", &read_back.url, schema);
-        if queryable && !arguments(&read_back.url).any(|name| name == STEP_ID) {
-            let message = "reading back must name {stepId}, or it may find another call";
-            self.tool_problem(tool, "readBack.url", message);
-        }
         if let Err(reason) = (self.facts.check_expression)(&read_back.found) {
             self.tool_problem(
                 tool,

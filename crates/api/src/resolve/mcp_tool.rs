@@ -10,41 +10,9 @@ use std::collections::BTreeSet;
 
 impl Resolver<'_> {
     pub(super) fn mcp_tool(&mut self, tool: &Written<'_>, mcp: &McpSpec) -> ToolKind {
-        let spec = tool.spec;
-        self.refuse(
-            tool,
-            "inputSchema",
-            spec.input_schema.is_some(),
-            "an MCP server brings its tools' schemas",
-        );
-        self.refuse(
-            tool,
-            "readBack",
-            spec.read_back.is_some(),
-            "only http tools are read back",
-        );
         self.mcp_effects(tool);
-        if spec.key.as_ref().is_some_and(|key| key.header.is_some()) {
-            self.tool_problem(
-                tool,
-                "key.header",
-                "a call to an MCP server has no headers of its own: write `argument`",
-            );
-        }
         match (&mcp.url, &mcp.command) {
             (Some(url), _) => {
-                self.refuse(
-                    tool,
-                    "mcp.env",
-                    !mcp.env.is_empty(),
-                    "only a server that Mainstay starts has an environment",
-                );
-                self.refuse(
-                    tool,
-                    "mcp.image",
-                    mcp.image.is_some(),
-                    "only a server that Mainstay starts has an image",
-                );
                 let field = tool.field("mcp.credential");
                 let credential = self.credential(tool.object, &field, mcp.credential.as_ref());
                 ToolKind::McpHttp {
@@ -53,12 +21,6 @@ impl Resolver<'_> {
                 }
             }
             (None, command) => {
-                self.refuse(
-                    tool,
-                    "mcp.credential",
-                    mcp.credential.is_some(),
-                    "it is sent with `url` only",
-                );
                 self.environment(tool.object, &tool.field("mcp.env"), mcp.env.keys());
                 self.kubernetes_only(tool.object, &tool.field("mcp.image"), mcp.image.is_some());
                 ToolKind::McpStdio {
@@ -72,18 +34,11 @@ impl Resolver<'_> {
 
     fn mcp_effects(&mut self, tool: &Written<'_>) {
         let spec = tool.spec;
-        let named = spec
-            .effects
-            .iter()
-            .map(|(name, effect)| (format!("effects.{name}"), *effect));
-        let default = spec.effect.map(|effect| ("effect".to_owned(), effect));
-        for (field, _) in named
-            .chain(default)
-            .filter(|(_, effect)| *effect == Effect::Queryable)
-        {
+        let effects = spec.effects.iter();
+        for (name, _) in effects.filter(|(_, effect)| **effect == Effect::Queryable) {
             self.tool_problem(
                 tool,
-                &field,
+                &format!("effects.{name}"),
                 "a call to an MCP server can't be read back, so it can't be queryable",
             );
         }

@@ -13,9 +13,6 @@ impl Resolver<'_> {
             let Spec::PromptPack(spec) = &object.spec else {
                 continue;
             };
-            if spec.prompts.is_empty() {
-                self.problem(object, "spec.prompts", "`spec.prompts` is empty");
-            }
             let prompts = serde_json::Value::from_iter(spec.prompts.clone());
             let hash = crate::canonical::hash(&prompts);
             let pack = PromptPack {
@@ -40,10 +37,6 @@ impl Resolver<'_> {
         let Some(prompt) = &spec.prompt else {
             return (spec.instructions.clone().unwrap_or_default(), None);
         };
-        if spec.instructions.is_some() {
-            let message = "`spec` has instructions and prompt, but only one of them may be written";
-            self.problem(object, "spec.prompt", message);
-        }
         let reference = PromptRef {
             pack: prompt.pack.clone(),
             name: prompt.name.clone(),

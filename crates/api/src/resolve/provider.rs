@@ -78,13 +78,6 @@ impl Resolver<'_> {
             }
         };
         let url = spec.base_url.as_deref().unwrap_or(default);
-        if url.contains('?') {
-            self.problem(
-                object,
-                "spec.baseUrl",
-                "`spec.baseUrl` has a query; paths are put after it",
-            );
-        }
         url.trim_end_matches('/').to_owned()
     }
 
@@ -94,38 +87,20 @@ impl Resolver<'_> {
         spec: &ProviderSpec,
         kind: ProviderKind,
     ) -> Option<String> {
-        match (&spec.script, kind) {
-            (None, ProviderKind::Script) => {
-                self.hinted(
-                    object,
-                    "spec",
-                    "`spec.script` is missing",
-                    "type script plays `script: {file: transcript.yaml}`",
-                );
-                None
-            }
-            (Some(_), ProviderKind::Openai | ProviderKind::Anthropic) => {
-                let message = format!(
-                    "`spec.script` is for type script, but the type is {}",
-                    kind.name()
-                );
-                self.problem(object, "spec.script", message);
-                None
-            }
-            (Some(script), ProviderKind::Script) => {
-                let path = beside(object, &script.file);
-                let problem = match (self.facts.read)(Path::new(&path)) {
-                    Ok(text) => match (self.facts.check_script)(&text) {
-                        Ok(()) => return Some(text),
-                        Err(reason) => format!("{} is no transcript: {reason}", quoted(&path)),
-                    },
-                    Err(reason) => format!("{} can't be read: {reason}", quoted(&path)),
-                };
-                self.problem(object, "spec.script.file", problem);
-                None
-            }
-            (None, _) => None,
-        }
+        let script = spec
+            .script
+            .as_ref()
+            .filter(|_| kind == ProviderKind::Script)?;
+        let path = beside(object, &script.file);
+        let problem = match (self.facts.read)(Path::new(&path)) {
+            Ok(text) => match (self.facts.check_script)(&text) {
+                Ok(()) => return Some(text),
+                Err(reason) => format!("{} is no transcript: {reason}", quoted(&path)),
+            },
+            Err(reason) => format!("{} can't be read: {reason}", quoted(&path)),
+        };
+        self.problem(object, "spec.script.file", problem);
+        None
     }
 
     fn models(

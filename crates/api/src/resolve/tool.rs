@@ -64,13 +64,6 @@ impl<'a> Resolver<'a> {
     fn tool(&mut self, tool: &Written<'a>) -> Option<Tool> {
         let spec = tool.spec;
         let (kind, input_schema) = self.tool_kind(tool)?;
-        if spec.mcp.is_none() && spec.description.trim().is_empty() {
-            let message = format!(
-                "`{}` is missing: the model reads it",
-                tool.field("description")
-            );
-            self.tool_problem(tool, "description", message);
-        }
         let (effect, timeout_ms) = match kind {
             ToolKind::Agent { .. } => (Effect::Keyed, DEFAULT_AGENT_TIMEOUT_MS),
             _ => (spec.effect.unwrap_or_default(), DEFAULT_TIMEOUT_MS),
@@ -110,51 +103,9 @@ impl<'a> Resolver<'a> {
         if !self.objects.contains_key(&(Kind::Agent, agent)) {
             self.missing(tool.object, &tool.field("agent"), Kind::Agent, agent);
         }
-        if tool
-            .spec
-            .effect
-            .is_some_and(|effect| effect != Effect::Keyed)
-        {
-            let message = "an agent as a tool is always keyed: its task's id comes from the step";
-            self.tool_problem(tool, "effect", message);
-        }
-        self.refuse(
-            tool,
-            "key",
-            tool.spec.key.is_some(),
-            "an agent as a tool is keyed by the step's id already",
-        );
-        self.refuse(
-            tool,
-            "inputSchema",
-            tool.spec.input_schema.is_some(),
-            "an agent as a tool takes one text, `input`",
-        );
-        self.refuse(
-            tool,
-            "readBack",
-            tool.spec.read_back.is_some(),
-            "only http tools are read back",
-        );
-        self.refuse_server_fields(tool);
         ToolKind::Agent {
             agent: agent.to_owned(),
         }
-    }
-
-    pub(super) fn refuse_server_fields(&mut self, tool: &Written<'_>) {
-        self.refuse(
-            tool,
-            "allow",
-            tool.spec.allow.is_some(),
-            "only an MCP server has tools of its own",
-        );
-        self.refuse(
-            tool,
-            "effects",
-            !tool.spec.effects.is_empty(),
-            "only an MCP server has tools of its own; write `effect`",
-        );
     }
 
     /// Reports a field that has no meaning for this kind of tool.

@@ -182,7 +182,7 @@ spec:
   prompt: {pack: support, name: system}
 "#;
     assert_snapshot!(check(set), @r#"
-    fleet.yaml:18:11: `spec` has instructions and prompt, but only one of them may be written
+    fleet.yaml:18:11: `spec.prompt` stands beside instructions, but only one of them may be written
       18 |   prompt: {pack: support, name: system}
          |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     "#);

@@ -268,11 +268,6 @@ spec:
       19 |     - {name: a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
          |                                                                         ^^^^
       hint: did you mean `keyed`?
-
-    fleet.yaml:19:73: a keyed tool needs `spec.tools[0].key`: where the call carries the step's id
-      19 |     - {name: a, desciption: A., http: {urll: "http://{x}/{y}"}, effect: kyed}
-         |                                                                         ^^^^
-      hint: write `key: {header: Idempotency-Key}` or `key: {argument: NAME}`
     "#);
 }
 

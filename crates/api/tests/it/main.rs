@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod crd;
 mod document;
 mod field;
 mod foreign;
@@ -14,6 +15,7 @@ mod home;
 mod lenient;
 mod provider;
 mod robust;
+mod rule;
 mod set;
 mod tool;
 mod whole;

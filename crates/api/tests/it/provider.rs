@@ -133,7 +133,7 @@ spec: {script: {file: transcript.yaml}}
       9 | spec: {type: script, script: {file: missing.yaml}}
         |                                     ^^^^^^^^^^^^
 
-    fleet.yaml:14:16: `spec.script` is for type script, but the type is openai
+    fleet.yaml:14:16: `spec.script` is for type script
       14 | spec: {script: {file: transcript.yaml}}
          |                ^^^^^^^^^^^^^^^^^^^^^^^
     "#);

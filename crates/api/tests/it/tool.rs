@@ -132,7 +132,7 @@ spec:
         |                                         ^^^^^^
       hint: did you mean `helper`?
 
-    fleet.yaml:7:57: an agent as a tool is always keyed: its task's id comes from the step
+    fleet.yaml:7:57: `spec.tools[1].effect` must be keyed: the id of an agent's task comes from the step
       7 |     - {name: b, description: B., agent: helper, effect: pure, key: {header: X}, inputSchema: {type: object}, allow: [x]}
         |                                                         ^^^^
 
@@ -170,7 +170,7 @@ spec:
       6 |     - {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
         |                                                                 ^^^^^^^^^^^^^^
 
-    fleet.yaml:6:95: a call to an MCP server has no headers of its own: write `argument`
+    fleet.yaml:6:95: `spec.tools[0].key.header` has no meaning here: a call to an MCP server has no headers of its own; write `argument`
       6 |     - {name: a, mcp: {url: http://x, env: {A: b}}, inputSchema: {type: object}, key: {header: X}}
         |                                                                                               ^
 
@@ -392,12 +392,12 @@ spec:
     - {name: g, description: G., http: {method: POST, url: "http://x?k={requestId}", body: {a: 1}}, effect: keyed, key: {argument: requestId}}
 "#;
     assert_snapshot!(check(set), @r#"
-    fleet.yaml:6:79: a keyed tool needs `spec.tools[0].key`: where the call carries the step's id
+    fleet.yaml:6:79: `spec.tools[0].effect` is keyed, which needs `key`: where the call carries the step's id
       6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: keyed}
         |                                                                               ^^^^^
       hint: write `key: {header: Idempotency-Key}` or `key: {argument: NAME}`
 
-    fleet.yaml:7:76: `key` is for tools with `effect: keyed`
+    fleet.yaml:7:76: `spec.tools[1].key` is for tools with `effect: keyed`
       7 |     - {name: b, description: B., http: {method: POST, url: http://x}, key: {header: X}}
         |                                                                            ^^^^^^^^^^^
 
@@ -433,16 +433,16 @@ spec:
     - {name: d, description: D., http: {method: POST, url: "http://x/{stepId}"}, effect: queryabel, readBack: {url: "http://x", foud: "true"}}
 "#;
     assert_snapshot!(check(set), @r#"
+    fleet.yaml:6:79: `spec.tools[0].effect` is queryable, which needs `readBack`: how the call's outcome is read
+      6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: queryable}
+        |                                                                               ^^^^^^^^^
+
     fleet.yaml:6:79: a queryable call must send the step's id, so that it can be found again
       6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: queryable}
         |                                                                               ^^^^^^^^^
       hint: write {stepId} in the url or in the body
 
-    fleet.yaml:6:79: a queryable tool needs `spec.tools[0].readBack`: how its outcome is read
-      6 |     - {name: a, description: A., http: {method: POST, url: http://x}, effect: queryable}
-        |                                                                               ^^^^^^^^^
-
-    fleet.yaml:7:117: reading back must name {stepId}, or it may find another call
+    fleet.yaml:7:117: `spec.tools[1].readBack.url` must name {stepId}, or reading back may find another call
       7 | …l: "http://x/{stepId}"}, effect: queryable, readBack: {url: "http://x", found: "(("}}
         |                                                              ^^^^^^^^^^
 
@@ -450,7 +450,7 @@ spec:
       7 | …d}"}, effect: queryable, readBack: {url: "http://x", found: "(("}}
         |                                                              ^^^^
 
-    fleet.yaml:8:81: `readBack` is for tools with `effect: queryable`
+    fleet.yaml:8:81: `spec.tools[2].readBack` is for tools with `effect: queryable`
       8 | …ription: C., http: {method: POST, url: http://x}, readBack: {url: "http://x/{stepId}", found: "true"}}
         |                                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
@@ -459,7 +459,7 @@ spec:
         |                                                              ^^^^^^^^^
       hint: did you mean `queryable`?
 
-    fleet.yaml:9:117: reading back must name {stepId}, or it may find another call
+    fleet.yaml:9:117: `spec.tools[3].readBack.url` must name {stepId}, or reading back may find another call
       9 | …l: "http://x/{stepId}"}, effect: queryabel, readBack: {url: "http://x", foud: "true"}}
         |                                                              ^^^^^^^^^^
 
