@@ -45,7 +45,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         if !is_json(&parts.headers) {
             return Err(Problem::media_type());
         }
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, MAX_BODY_BYTES).await?;
         // A struct would be read from a list too, by position; and the parser's words for what is
         // neither would be those of our types.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
@@ -74,23 +74,28 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
+/// A body of at most so many bytes.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit_bytes: usize,
+) -> Result<Bytes, Problem> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > MAX_BODY_BYTES as u64) {
+    if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
         // A client that asks first must not be told to go on.
         if !headers.contains_key(EXPECT) {
             swallow(&mut body).await;
         }
-        return Err(Problem::too_large(MAX_BODY_BYTES));
+        return Err(Problem::too_large(limit_bytes));
     }
-    let collected = Limited::new(&mut body, MAX_BODY_BYTES).collect();
+    let collected = Limited::new(&mut body, limit_bytes).collect();
     match tokio::time::timeout(BODY_TIMEOUT, collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => {
             swallow(&mut body).await;
-            Err(Problem::too_large(MAX_BODY_BYTES))
+            Err(Problem::too_large(limit_bytes))
         }
         Ok(Err(_)) => Err(Problem::invalid("the body broke off")),
         Err(_) => Err(Problem::body_too_slow()),
@@ -172,7 +177,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_announces_too_much_is_refused_before_it_is_read() {
         let announced = headers(CONTENT_LENGTH, &(MAX_BODY_BYTES + 1).to_string());
-        let error = read(&announced, Body::empty()).await.unwrap_err();
+        let error = read(&announced, Body::empty(), MAX_BODY_BYTES)
+            .await.unwrap_err();
         assert_eq!((error.status.as_u16(), error.code), (413, "too_large"));
     }
 
@@ -192,7 +198,7 @@ mod tests {
                 counted.fetch_add(1, Ordering::Relaxed);
                 Ok::<_, std::io::Error>(vec![b' '; 1024 * 1024])
             }));
-            let error = read(&announced, Body::from_stream(pieces))
+            let error = read(&announced, Body::from_stream(pieces), MAX_BODY_BYTES)
                 .await
                 .unwrap_err();
             assert_eq!(error.status.as_u16(), 413);
@@ -205,6 +211,7 @@ mod tests {
         let error = read(
             &HeaderMap::new(),
             Body::from(vec![b' '; MAX_BODY_BYTES + 1]),
+            MAX_BODY_BYTES,
         )
         .await
         .unwrap_err();

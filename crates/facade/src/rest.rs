@@ -148,7 +148,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every route that clients were promised, typed again.
-    const PROMISED: [(Method, &str); 17] = [
+    const PROMISED: [(Method, &str); 19] = [
         (Method::Get, "/api/v1/openapi.json"),
         (Method::Post, "/api/v1/agents/{agent}/tasks"),
         (Method::Get, "/api/v1/tasks/{id}"),
@@ -161,6 +161,8 @@ mod tests {
         (Method::Get, "/api/v1/tasks/{id}/steps"),
         (Method::Get, "/api/v1/sessions"),
         (Method::Get, "/api/v1/sessions/{id}"),
+        (Method::Post, "/api/v1/sessions"),
+        (Method::Post, "/api/v1/sessions/{id}/export"),
         (Method::Get, "/api/v1/agents"),
         (Method::Get, "/api/v1/agents/{name}"),
         (Method::Get, "/api/v1/instances"),

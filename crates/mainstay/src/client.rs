@@ -4,6 +4,8 @@
 //! the exit code of the table; a connection that breaks is told apart, because whoever waits for a
 //! task tries again after it.
 
+mod file;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -156,14 +158,22 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Result<reqwest::Response, CallError> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.sent(request, headers).await
+    }
+
+    async fn sent(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::Response, CallError> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.lost(error))?;
         let status = response.status();

@@ -1,4 +1,6 @@
-//! `mainstay session`: conversations by name, with their turns.
+//! `mainstay session`: conversations by name, with their turns, and their way from home to home.
+
+mod moving;
 
 use serde_json::Value;
 
@@ -33,21 +35,27 @@ enum SessionCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Write a session to a file; what is open of it goes on where that is imported
+    Export(moving::ExportArgs),
+    /// Take a session from a file
+    Import(moving::ImportArgs),
 }
 
 pub async fn session(place: &PlaceArgs, args: SessionArgs) -> Outcome {
-    let client = Client::new(place)?;
     match args.command {
         SessionCommand::List { limit, output } => {
+            let client = Client::new(place)?;
             let sessions = pages(&client, "/api/v1/sessions", &[], limit).await?;
             print(output, &sessions, list_view)?;
         }
         SessionCommand::Show { id, output } => {
-            let session = client
+            let session = Client::new(place)?
                 .get(&format!("/api/v1/sessions/{}", encoded(&id)))
                 .await?;
             print(output, &session, show_view)?;
         }
+        SessionCommand::Export(args) => return moving::export(place, args).await,
+        SessionCommand::Import(args) => return moving::import(place, args).await,
     }
     Ok(Exit::Done)
 }

@@ -56,7 +56,7 @@ fn describe(operation: &Operation) -> Value {
     });
     if let Some(body) = operation.body {
         described["requestBody"] =
-            json!({"required": true, "content": content("application/json", body)});
+            json!({"required": true, "content": content(schema::media_type(body), body)});
     }
     described
 }
@@ -109,7 +109,7 @@ fn responses(operation: &Operation) -> Value {
 fn success(answer: Answer) -> (&'static str, Value) {
     let ok = |content: Value| ("200", json!({"description": "Done.", "content": content}));
     match answer {
-        Answer::One(name) => ok(content("application/json", name)),
+        Answer::One(name) => ok(content(schema::media_type(name), name)),
         Answer::Object => ok(json!({"application/json": {"schema": {"type": "object"}}})),
         Answer::List(name) => ok(json!({"application/json": {"schema": schema::page_of(name)}})),
         Answer::Events(name) => ok(json!({"text/event-stream": {

@@ -10,6 +10,14 @@ pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
+/// How a schema's values travel.
+pub(super) fn media_type(name: &str) -> &'static str {
+    match name {
+        "SessionFile" => "application/x-ndjson",
+        _ => "application/json",
+    }
+}
+
 /// A list's shape.
 pub(super) fn page_of(name: &str) -> Value {
     object(
@@ -50,6 +58,9 @@ pub(super) fn all() -> Value {
         "TaskError": object(json!({"code": {"type": "string"}, "message": {"type": "string"}})),
         "Step": step(),
         "Session": session(),
+        "SessionFile": {"type": "string", "description": "A session as a file: JSON lines, the first naming the log, its signed head and its key, then an entry each with its proof and its payloads."},
+        "ImportedSession": imported_session(),
+        "ImportedTask": imported_task(),
         "Turn": object(json!({"role": {"enum": ["user", "agent"]}, "content": {}})),
         "Agent": agent(),
         "Instance": instance(),
@@ -173,6 +184,28 @@ fn session() -> Value {
     schema
 }
 
+fn imported_session() -> Value {
+    object(json!({
+        "session": {"type": "string"},
+        "agent": {"type": "string"},
+        "origin": {"type": "string", "description": "Of the log that it comes from."},
+        "entries": {"type": "integer", "description": "How many were appended."},
+        "erased": {"type": "integer", "description": "Payloads that had been erased there."},
+        "tasks": {"type": "array", "items": reference("ImportedTask")},
+    }))
+}
+
+fn imported_task() -> Value {
+    object(json!({
+        "id": {"type": "string"},
+        "agent": {"type": "string"},
+        "session": {"type": "string"},
+        "state": task_state(),
+        "reason": nullable("string"),
+        "change": {"enum": ["new", "continued", "returned", "known"]},
+    }))
+}
+
 fn agent() -> Value {
     object(json!({
         "name": {"type": "string"},
@@ -256,8 +289,8 @@ mod tests {
     use crate::frames::{self, tests as sample};
     use hub::stream::{Frame, FrameId};
     use hub::view::{
-        AgentView, CostView, EntryView, ErrorView, HeadView, InstanceView, PayloadView,
-        SessionView, StepView, TurnView, UsageView,
+        AgentView, CostView, EntryView, ErrorView, HeadView, ImportView, ImportedTaskView,
+        InstanceView, PayloadView, SessionView, StepView, TurnView, UsageView,
     };
     use serde::Serialize;
     use std::collections::BTreeSet;
@@ -318,6 +351,26 @@ mod tests {
                 updated: String::new(),
                 tasks: vec![String::new()],
                 turns,
+            },
+        );
+        let tasks = vec![ImportedTaskView {
+            id: String::new(),
+            agent: String::new(),
+            session: String::new(),
+            state: String::new(),
+            reason: None,
+            change: "new",
+        }];
+        same("ImportedTask", &tasks[0]);
+        same(
+            "ImportedSession",
+            &ImportView {
+                session: String::new(),
+                agent: String::new(),
+                origin: String::new(),
+                entries: 0,
+                erased: 0,
+                tasks,
             },
         );
         same(

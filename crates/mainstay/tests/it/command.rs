@@ -28,6 +28,8 @@ fn every_help_has_an_example() {
         "session",
         "session list",
         "session show",
+        "session export",
+        "session import",
         "logs",
         "events",
         "start",
