@@ -18,4 +18,5 @@ mod retention;
 mod rig;
 mod simulation;
 mod sweep;
+mod tally;
 mod task;
