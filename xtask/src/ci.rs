@@ -5,10 +5,15 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::run::{cargo, run};
-use crate::{docs, rooms, test, tools};
+use crate::{cluster, docs, rooms, setup, test, tools};
 
 /// Formatting, rooms and bans, lints, generated documents, then every test with the SDKs required.
+/// What the testbed needs is built beside it from the start.
 pub fn ci() -> Result<()> {
+    if let Err(why) = setup::setup() {
+        eprintln!("ci: {why:#}");
+    }
+    let testbed = cluster::for_tests();
     run(cargo().args(["fmt", "--all", "--check"]))?;
     rooms::check()?;
     deny()?;
@@ -23,7 +28,7 @@ pub fn ci() -> Result<()> {
     ]))?;
     fuzz_targets()?;
     docs::check()?;
-    test::test(test::Sdks::Required)
+    test::test(test::Sdks::Required, testbed)
 }
 
 /// Licences, bans and sources. Advisories are left out, because their database comes from the

@@ -29,10 +29,15 @@ mod up;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use layout::Layout;
+
+pub use test::Building;
+
+/// Whether `test` runs the cluster's tests, and not `cluster test` alone.
+const ARE_OF_TEST: bool = false;
 
 /// What the command line says of `cluster`.
 #[derive(clap::Args)]
@@ -84,6 +89,22 @@ enum What {
         #[arg(long)]
         image: Option<String>,
     },
+}
+
+/// Starts to build what the tests in a cluster need, or says why there can't be one here.
+pub fn for_tests() -> Result<Building> {
+    if !ARE_OF_TEST {
+        bail!("`cargo xtask cluster test` runs them");
+    }
+    let layout = Layout::new(None)?;
+    test::why_not(&layout)?;
+    Building::start(&layout)
+}
+
+/// Waits until everything is built, and runs them.
+pub fn test(building: Building) -> Result<()> {
+    building.finish()?;
+    test::test(&Layout::new(None)?, None)
 }
 
 /// Does what the command line says.

@@ -93,7 +93,7 @@ fn chore(chore: Chore) -> Result<()> {
     std::env::set_current_dir(run::root())?;
     match chore {
         Chore::Ci => ci::ci(),
-        Chore::Test => test::test(test::Sdks::WhereInstalled),
+        Chore::Test => test::test(test::Sdks::WhereInstalled, cluster::for_tests()),
         Chore::Rooms => rooms::check(),
         Chore::Soak { tasks, only } => soak::soak(tasks, only.as_deref()),
         Chore::Fuzz { seconds, only } => fuzz::fuzz(seconds, only.as_deref()),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cluster::{self, Building};
 use crate::run::{cargo, run, target_dir};
 use crate::sdk;
 
@@ -17,14 +18,22 @@ pub enum Sdks {
     Required,
 }
 
-/// Runs all tests in the dev profile.
-pub fn test(sdks: Sdks) -> Result<()> {
-    let installed = sdk::install(sdks)?;
+/// Runs all tests in the dev profile: those that need a cluster at last, once the testbed is built,
+/// or not at all with the reason why there is none.
+pub fn test(sdks: Sdks, testbed: Result<Building>) -> Result<()> {
+    let mut installed = sdk::install(sdks)?;
     run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     environment(&mut tests, &installed)?;
     run(&mut tests)?;
+    match testbed {
+        Ok(building) => cluster::test(building)?,
+        Err(why) => {
+            let line = format!("the cluster's tests are left out: {why:#}");
+            installed.left_out.push(line);
+        }
+    }
     for line in &installed.left_out {
         eprintln!("test: {line}");
     }

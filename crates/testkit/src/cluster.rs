@@ -69,10 +69,11 @@ impl Cluster {
 
     /// What `mainstay kubernetes install` does, and waits until the operator is there.
     fn install(&self) {
-        let mut install = Command::new(cli::program());
-        install.args(["kubernetes", "install", "--yes", "--image", &self.image]);
-        install.env("KUBECONFIG", &self.kubeconfig);
-        let _ = cli::finish(install, "", PATIENCE).expect_code(0);
+        let install = ["kubernetes", "install", "--yes", "--no-default-workspace"];
+        let image = ["--image", &self.image];
+        let _ = self
+            .mainstay(&[&install[..], &image].concat())
+            .expect_code(0);
         self.run(&[
             "rollout",
             "status",
@@ -108,6 +109,14 @@ impl Cluster {
             .arg("--state")
             .arg(std::env::var_os("MAINSTAY_TEST_STATE").unwrap());
         let _ = cli::finish(command, "", 2 * PATIENCE).expect_code(0);
+    }
+
+    /// The program under test as whoever has the kubeconfig, whatever comes of it.
+    #[must_use]
+    pub fn mainstay(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(cli::program());
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        cli::finish(command, "", 2 * PATIENCE)
     }
 
     /// kubectl, whatever comes of it.

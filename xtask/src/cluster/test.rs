@@ -3,8 +3,9 @@
 //!
 //! It hands over what tests can't find by themselves, in variables that `testkit::cluster` reads.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +29,45 @@ pub fn why_not(layout: &Layout) -> Result<()> {
     missing::for_c()
 }
 
+/// The testbed's build beside other work: at the lowest priority, with its output in a file.
+pub struct Building {
+    build: Child,
+    log: PathBuf,
+}
+
+impl Building {
+    /// Starts it.
+    pub fn start(layout: &Layout) -> Result<Self> {
+        fs::create_dir_all(layout.cache())?;
+        let log = layout.cache().join("build.log");
+        let output = File::create(&log)?;
+        let build = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(std::env::current_exe()?)
+            .args(["cluster", "build", "--state"])
+            .arg(&layout.state)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("failed to start the testbed's build")?;
+        Ok(Self { build, log })
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Result<()> {
+        let status = self.build.wait()?;
+        let said = fs::read_to_string(&self.log)?;
+        if !status.success() {
+            bail!("the testbed's build failed: {}", said.trim());
+        }
+        for line in said.lines().filter(|line| line.starts_with("made ")) {
+            eprintln!("  {line}");
+        }
+        Ok(())
+    }
+}
+
 /// Runs the tests whose name contains `only`.
 pub fn test(layout: &Layout, only: Option<&str>) -> Result<()> {
     why_not(layout)?;
@@ -46,8 +86,8 @@ fn in_cluster(layout: &Layout, only: Option<&str>) -> Result<()> {
     run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
     let steps = ["--package", "testkit", "--bin", "testkit-steps"];
     run(cargo().args(["build", "--locked"]).args(steps))?;
-    let image = loaded(layout, "mainstay", &program)?;
-    let agent_image = loaded(layout, "testkit-steps", &target.join("debug/testkit-steps"))?;
+    let image = loaded(layout, &program, &program)?;
+    let agent_image = loaded(layout, &target.join("debug/testkit-steps"), &program)?;
     let mut tests = cargo();
     tests.args([
         "test",
@@ -73,10 +113,11 @@ fn in_cluster(layout: &Layout, only: Option<&str>) -> Result<()> {
 }
 
 /// An image with that program, imported into every node; its tag is the program's, so that whatever
-/// runs an older one is rolled.
-fn loaded(layout: &Layout, name: &str, program: &Path) -> Result<String> {
+/// runs an older one is rolled. Pods of it run `shim`, too.
+fn loaded(layout: &Layout, program: &Path, shim: &Path) -> Result<String> {
     let content =
         fs::read(program).with_context(|| format!("failed to read {}", program.display()))?;
+    let name = program.file_name().unwrap_or_default().display();
     let tag = &hex(&content)[..12];
     let image = format!("localhost/{name}:test-{tag}");
     let cluster = Cluster::open(layout.clone())?.context("no cluster is up")?;
@@ -90,7 +131,7 @@ fn loaded(layout: &Layout, name: &str, program: &Path) -> Result<String> {
             continue;
         }
         if !is_written {
-            of_tests(&image, &[program.to_owned()])?.write(&archive)?;
+            of_tests(&image, program, shim)?.write(&archive)?;
             is_written = true;
         }
         node::import(&cluster, node, &archive.to_string_lossy())?;

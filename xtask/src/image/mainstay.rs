@@ -52,7 +52,8 @@ pub fn image(arguments: Arguments) -> Result<()> {
         .unwrap_or_else(|| target.join(format!("dist/mainstay-{version}-image.tar")));
     let image = if arguments.debug {
         run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;
-        of_tests(&name, &[target.join("debug/mainstay")])?
+        let program = target.join("debug/mainstay");
+        of_tests(&name, &program, &program)?
     } else {
         Image {
             name,
@@ -74,18 +75,14 @@ pub fn image(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// An image for tests: these programs in `/bin`, the first of which it runs, and their libraries.
-pub fn of_tests(name: &str, programs: &[PathBuf]) -> Result<Image> {
-    let mut files = Vec::new();
-    let mut libraries = BTreeSet::new();
-    for program in programs {
-        let file = program.file_name().context("a program has no name")?;
-        let at = format!("bin/{}", file.display());
-        files.push((at, Content::Program(stripped(program)?)));
-        libraries.extend(linked(program)?);
-    }
-    let (first, _) = files.first().context("no program")?;
-    let entrypoint = vec![format!("/{first}")];
+/// An image for tests: a program in `/bin` with its libraries and those of `guest`, another that is
+/// copied into its pods.
+pub fn of_tests(name: &str, program: &Path, guest: &Path) -> Result<Image> {
+    let file = program.file_name().context("a program has no name")?;
+    let at = format!("bin/{}", file.display());
+    let entrypoint = vec![format!("/{at}")];
+    let mut files = vec![(at, Content::Program(stripped(program)?))];
+    let libraries: BTreeSet<String> = linked(program)?.into_iter().chain(linked(guest)?).collect();
     for library in libraries {
         let at = library.trim_start_matches('/').to_owned();
         files.push((at, Content::Program(library.into())));

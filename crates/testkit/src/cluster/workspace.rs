@@ -92,12 +92,12 @@ impl Workspace {
         self.owner(endpoint.elsewhere(pod.address.parse().unwrap()))
     }
 
+    /// By the command line, for which the kubeconfig's rights are Mainstay's.
     fn owner(&self, endpoint: Endpoint) -> Client {
-        let template = "--output=go-template={{.data.token | base64decode}}";
-        let token = self.kubectl(&["get", "secret", HUB, template]);
+        let output = self.cluster.mainstay(&["--namespace", &self.name, "token"]);
         Client {
             endpoint,
-            token: token.trim().to_owned(),
+            token: output.expect_code(0).stdout.trim().to_owned(),
         }
     }
 
@@ -223,15 +223,8 @@ impl Drop for Workspace {
                 return;
             }
         }
-        for kind in ["workspace", "namespace"] {
-            let arguments = [
-                "delete",
-                kind,
-                &self.name,
-                "--ignore-not-found",
-                "--timeout=60s",
-            ];
-            let _ = self.cluster.kubectl(&arguments, "");
-        }
+        // It goes while the next test begins.
+        let arguments = ["delete", "workspace", &self.name, "--wait=false"];
+        let _ = self.cluster.kubectl(&arguments, "");
     }
 }

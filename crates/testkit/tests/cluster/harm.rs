@@ -11,13 +11,14 @@ use crate::world::{BOUND, TALKER, WORKER, World, completed, submit};
 
 const PACE: Duration = Duration::from_millis(100);
 
-struct Scene {
-    world: World,
-    workspace: Workspace,
-    client: Client,
+/// A fleet in a workspace of its own.
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) workspace: Workspace,
+    pub(crate) client: Client,
 }
 
-fn scene(label: &str, instances: usize) -> Option<Scene> {
+pub(crate) fn scene(label: &str, instances: usize) -> Option<Scene> {
     let cluster = Cluster::find(label)?;
     let world = World::start(cluster, PACE);
     let workspace = Workspace::start(cluster, label);

@@ -7,4 +7,5 @@
 mod alike;
 mod harm;
 mod node;
+mod sweep;
 mod world;
