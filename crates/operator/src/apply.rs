@@ -62,14 +62,51 @@ pub(crate) fn api(
     }
 }
 
-/// Makes it so, if it isn't.
-pub(crate) async fn object(context: &Context, object: &Object) -> Result<(), Error> {
-    match known(context, object).await? {
-        Some(owned) if owned.deleting => Ok(()),
-        Some(owned) if !owned.is_ours && !may_adopt(object) => Err(Error::Taken {
+/// Makes the cluster have these objects of an owner, and nothing else of it in the namespace. If
+/// one of them can't be ours, none is written.
+pub(crate) async fn objects(
+    context: &Context,
+    namespace: &str,
+    owner_uid: &str,
+    objects: &[Object],
+) -> Result<(), Error> {
+    let mut found = Vec::with_capacity(objects.len());
+    for object in objects {
+        let owned = known(context, object).await?;
+        if owned
+            .as_ref()
+            .is_some_and(|owned| !owned.is_ours && !may_adopt(object))
+        {
+            return Err(Error::Taken {
+                resource: object.resource,
+                name: object.name.clone(),
+            });
+        }
+        found.push(owned);
+    }
+    for (object, owned) in objects.iter().zip(found) {
+        renew(context, object, owned).await?;
+    }
+    orphans(context, namespace, owner_uid, objects).await
+}
+
+/// One object alone, which others need to be written at all.
+pub(crate) async fn one(context: &Context, object: &Object) -> Result<(), Error> {
+    let owned = known(context, object).await?;
+    match owned {
+        Some(owned) if !owned.is_ours => Err(Error::Taken {
             resource: object.resource,
             name: object.name.clone(),
         }),
+        owned => renew(context, object, owned).await,
+    }
+}
+
+/// Makes the cluster have it, if it hasn't.
+async fn renew(context: &Context, object: &Object, owned: Option<Owned>) -> Result<(), Error> {
+    match owned {
+        // Once it is gone, its owner is looked at again.
+        Some(owned) if owned.deleting => Ok(()),
         Some(owned) if !owned.differs(&object.hash) => Ok(()),
         Some(owned) => {
             let meddled = owned.is_ours && owned.is_meddled_with();
@@ -157,7 +194,7 @@ async fn write(
 }
 
 /// Removes what an owner has and doesn't want any more.
-pub(crate) async fn orphans(
+async fn orphans(
     context: &Context,
     namespace: &str,
     owner_uid: &str,
@@ -171,22 +208,33 @@ pub(crate) async fn orphans(
         if is_wanted(resource, &name) {
             continue;
         }
-        let removed = api(&context.client, resource, Some(namespace))
-            .delete(&name, &DeleteParams::background())
-            .await;
-        match removed {
-            Ok(_) => context.metrics.wrote(resource.kind()),
-            Err(KubeError::Api(status)) if status.code == 404 => {}
-            Err(source) => {
-                return Err(Error::Remove {
-                    resource,
-                    name,
-                    source,
-                });
-            }
-        }
-        context.world.remove_owned(namespace, resource, &name);
+        remove(context, resource, namespace, &name).await?;
     }
+    Ok(())
+}
+
+/// Removes an object, with what was made of it.
+pub(crate) async fn remove(
+    context: &Context,
+    resource: Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Error> {
+    let removed = api(&context.client, resource, Some(namespace))
+        .delete(name, &DeleteParams::background())
+        .await;
+    match removed {
+        Ok(_) => context.metrics.wrote(resource.kind()),
+        Err(KubeError::Api(status)) if status.code == 404 => {}
+        Err(source) => {
+            return Err(Error::Remove {
+                resource,
+                name: name.to_owned(),
+                source,
+            });
+        }
+    }
+    context.world.remove_owned(namespace, resource, name);
     Ok(())
 }
 

@@ -63,16 +63,29 @@ fn home(context: &Context, namespace: &str) -> Option<Home> {
         return None;
     }
     let workspace = world.written(&Key::new(Kind::Workspace, "", namespace));
-    if workspace.is_none_or(|workspace| workspace.deleting) {
+    let Some(workspace) = workspace.filter(|workspace| !workspace.deleting) else {
         return Some(Home::None);
-    }
+    };
     if !world.is_known(namespace) {
-        return Some(Home::NotReady);
+        return is_stuck(&workspace).then_some(Home::NotReady);
     }
     let service = world.owned(namespace, Resource::Service, HUB);
     let address = service.and_then(|service| service.cluster_ip);
     Some(Home::Of {
         hub: address.map(|address| at(&address)),
+    })
+}
+
+/// Whether it gets its namespace only once somebody does something. Until that is known, as after
+/// a start of the operator, nobody's condition changes.
+fn is_stuck(workspace: &Written) -> bool {
+    let status = workspace.status();
+    let conditions = status["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| {
+        let reason = condition["reason"].as_str().unwrap_or_default();
+        condition["type"] == "Ready"
+            && ["Invalid", "NamespaceNotOurs", "NamespaceTerminating"].contains(&reason)
     })
 }
 

@@ -97,7 +97,6 @@ impl Claim {
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.spec(0)),
-                ..Lease::default()
             };
             let made = self.api.create(&PostParams::default(), &lease).await;
             return won(made);

@@ -42,6 +42,8 @@ pub fn cluster_role() -> Vec<Value> {
         rule(&[GROUP], &KINDS, &READ),
         rule(&[GROUP], &status, &["get", "patch"]),
         rule(&[GROUP], &finalizers, &["update"]),
+        // The finalizer of one that adopted a namespace.
+        rule(&[GROUP], &["workspaces"], &["patch"]),
         rule(
             &[""],
             &["namespaces"],

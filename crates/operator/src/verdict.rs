@@ -77,14 +77,15 @@ impl Verdict {
             return Self::waiting("Starting", "its pods are being made");
         };
         if let Some(failure) = &workload.failure {
-            return match failure.contains("exceeded quota") {
-                true => Self::problem(
+            // What stands before it is a pod's name, which is another at each try.
+            return match failure.find("exceeded quota").map(|at| &failure[at..]) {
+                Some(said) => Self::problem(
                     "QuotaExceeded",
                     format!(
-                        "{failure}: raise the Workspace's spec.quota, or ask for less in spec.resources"
+                        "{said}: raise the Workspace's spec.quota, or ask for less in spec.resources"
                     ),
                 ),
-                false => Self::problem("PodsRefused", failure.clone()),
+                None => Self::problem("PodsRefused", failure.clone()),
             };
         }
         let is_current = workload.is_observed && workload.updated >= workload.wanted;

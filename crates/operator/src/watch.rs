@@ -29,7 +29,8 @@ trait Sink {
     /// How the object is known; `put` and `remove` are told it.
     fn key(&self, object: &Self::Object) -> String;
     fn put(&self, key: &str, object: Self::Object);
-    fn remove(&self, key: &str);
+    /// It is gone; where the watch itself saw that, it says how it was.
+    fn remove(&self, key: &str, last: Option<Self::Object>);
     fn known(&self) -> Vec<String>;
     /// The list is complete.
     fn listed(&self) {}
@@ -54,13 +55,13 @@ async fn follow<S: Sink>(
             Ok(Event::InitDone) => {
                 let known = sink.known();
                 for key in known.iter().filter(|key| !seen.contains(*key)) {
-                    sink.remove(key);
+                    sink.remove(key, None);
                 }
                 seen.clear();
                 sink.listed();
             }
             Ok(Event::Apply(object)) => sink.put(&sink.key(&object), object),
-            Ok(Event::Delete(object)) => sink.remove(&sink.key(&object)),
+            Ok(Event::Delete(object)) => sink.remove(&sink.key(&object), Some(object)),
             Err(error) => {
                 context.metrics.watch_broke(&sink.name());
                 let error = &error as &dyn std::error::Error;
@@ -134,7 +135,7 @@ impl Sink for WrittenSink<'_> {
         self.context.push(key);
     }
 
-    fn remove(&self, key: &str) {
+    fn remove(&self, key: &str, _: Option<DynamicObject>) {
         let key = self.of(key);
         self.context.world.remove_written(&key);
         self.context.set_changed(key.home());
@@ -239,10 +240,14 @@ impl Sink for OwnedSink<'_> {
         }
     }
 
-    fn remove(&self, key: &str) {
+    fn remove(&self, key: &str, last: Option<DynamicObject>) {
         let world = &self.context.world;
         let removed = world.owned(self.namespace, self.resource, key);
         world.remove_owned(self.namespace, self.resource, key);
+        if let Some(last) = last {
+            self.push_owner(&last);
+            return;
+        }
         let owner = removed.and_then(|removed| removed.owner_uid);
         let objects = world.all_written(self.namespace);
         let of_owner = objects
@@ -318,7 +323,7 @@ impl Sink for PodSink<'_> {
         self.context.world.put_pod(self.namespace, key, pod);
     }
 
-    fn remove(&self, key: &str) {
+    fn remove(&self, key: &str, _: Option<DynamicObject>) {
         if let Some(pod) = self.context.world.remove_pod(self.namespace, key) {
             self.push_owner(&pod);
         }
@@ -361,7 +366,7 @@ impl Sink for NamespaceSink<'_> {
         self.context.push(Key::workspace(key));
     }
 
-    fn remove(&self, key: &str) {
+    fn remove(&self, key: &str, _: Option<DynamicObject>) {
         self.context.homes.leave(self.context, key);
         self.context.push(Key::workspace(key));
     }
@@ -409,7 +414,7 @@ impl Sink for ApiServerSink<'_> {
     }
 
     /// It can't really be gone: we are talking to it.
-    fn remove(&self, _: &str) {}
+    fn remove(&self, _: &str, _: Option<DynamicObject>) {}
 
     fn known(&self) -> Vec<String> {
         Vec::new()

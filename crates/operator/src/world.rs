@@ -16,7 +16,7 @@ use api::Kind;
 
 pub(crate) use owned::{Owned, Workload};
 pub(crate) use pod::{Pod, PodOwner, Trouble};
-pub(crate) use written::Written;
+pub(crate) use written::{FINALIZER, Written};
 
 use crate::object::Resource;
 use crate::resolve::Set;
@@ -67,10 +67,65 @@ impl fmt::Display for Key {
 struct Home {
     written: BTreeMap<(Kind, String), Arc<Written>>,
     owned: BTreeMap<(Resource, String), Owned>,
+    /// The same by the uid of who owns it.
+    by_owner: HashMap<String, BTreeSet<(Resource, String)>>,
     pods: BTreeMap<String, Pod>,
+    pods_by_owner: HashMap<PodOwner, BTreeSet<String>>,
     set: Option<Arc<Set>>,
     /// What has been listed once. Until all is, absence means nothing.
     listed: BTreeSet<Listed>,
+}
+
+impl Home {
+    fn put_owned(&mut self, name: (Resource, String), owned: Owned) {
+        let before = self
+            .owned
+            .get(&name)
+            .and_then(|before| before.owner_uid.clone());
+        match self.owned.get_mut(&name) {
+            Some(before) => before.replace(owned),
+            None => {
+                self.owned.insert(name.clone(), owned);
+            }
+        }
+        let after = self
+            .owned
+            .get(&name)
+            .and_then(|after| after.owner_uid.clone());
+        if before != after {
+            self.disown(before, &name);
+        }
+        if let Some(owner) = after {
+            self.by_owner.entry(owner).or_default().insert(name);
+        }
+    }
+
+    fn remove_owned(&mut self, name: &(Resource, String)) {
+        if let Some(owned) = self.owned.remove(name) {
+            self.disown(owned.owner_uid, name);
+        }
+    }
+
+    fn disown(&mut self, owner: Option<String>, name: &(Resource, String)) {
+        let Some(owner) = owner else { return };
+        if let Some(names) = self.by_owner.get_mut(&owner) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_owner.remove(&owner);
+            }
+        }
+    }
+
+    fn remove_pod(&mut self, name: &str) -> Option<Pod> {
+        let pod = self.pods.remove(name)?;
+        if let Some(names) = self.pods_by_owner.get_mut(&pod.owner) {
+            names.remove(name);
+            if names.is_empty() {
+                self.pods_by_owner.remove(&pod.owner);
+            }
+        }
+        Some(pod)
+    }
 }
 
 /// What is listed before a namespace's objects are looked at.
@@ -191,18 +246,12 @@ impl World {
     pub(crate) fn put_owned(&self, namespace: &str, resource: Resource, name: &str, owned: Owned) {
         let mut inner = self.inner();
         let home = inner.homes.entry(namespace.to_owned()).or_default();
-        let name = (resource, name.to_owned());
-        match home.owned.get_mut(&name) {
-            Some(before) => before.replace(owned),
-            None => {
-                home.owned.insert(name, owned);
-            }
-        }
+        home.put_owned((resource, name.to_owned()), owned);
     }
 
     pub(crate) fn remove_owned(&self, namespace: &str, resource: Resource, name: &str) {
         if let Some(home) = self.inner().homes.get_mut(namespace) {
-            home.owned.remove(&(resource, name.to_owned()));
+            home.remove_owned(&(resource, name.to_owned()));
         }
     }
 
@@ -225,23 +274,27 @@ impl World {
     /// What was made for an owner.
     pub(crate) fn owned_by(&self, namespace: &str, uid: &str) -> Vec<(Resource, String)> {
         let inner = self.inner();
-        let owned = inner.homes.get(namespace).map(|home| home.owned.iter());
-        owned
-            .into_iter()
-            .flatten()
-            .filter(|(_, owned)| owned.owner_uid.as_deref() == Some(uid) && !owned.deleting)
-            .map(|(name, _)| name.clone())
+        let Some(home) = inner.homes.get(namespace) else {
+            return Vec::new();
+        };
+        let names = home.by_owner.get(uid).into_iter().flatten();
+        names
+            .filter(|name| home.owned.get(name).is_some_and(|owned| !owned.deleting))
+            .cloned()
             .collect()
     }
 
     pub(crate) fn put_pod(&self, namespace: &str, name: &str, pod: Pod) {
         let mut inner = self.inner();
         let home = inner.homes.entry(namespace.to_owned()).or_default();
+        home.remove_pod(name);
+        let of_owner = home.pods_by_owner.entry(pod.owner.clone()).or_default();
+        of_owner.insert(name.to_owned());
         home.pods.insert(name.to_owned(), pod);
     }
 
     pub(crate) fn remove_pod(&self, namespace: &str, name: &str) -> Option<Pod> {
-        self.inner().homes.get_mut(namespace)?.pods.remove(name)
+        self.inner().homes.get_mut(namespace)?.remove_pod(name)
     }
 
     pub(crate) fn pod_names(&self, namespace: &str) -> Vec<String> {
@@ -252,9 +305,13 @@ impl World {
 
     pub(crate) fn pods_of(&self, namespace: &str, owner: &PodOwner) -> Vec<Pod> {
         let inner = self.inner();
-        let pods = inner.homes.get(namespace).map(|home| home.pods.values());
-        let of_owner = pods.into_iter().flatten().filter(|pod| pod.owner == *owner);
-        of_owner.cloned().collect()
+        let Some(home) = inner.homes.get(namespace) else {
+            return Vec::new();
+        };
+        let names = home.pods_by_owner.get(owner).into_iter().flatten();
+        names
+            .filter_map(|name| home.pods.get(name).cloned())
+            .collect()
     }
 
     pub(crate) fn listed(&self, namespace: &str, what: Listed) {
@@ -277,7 +334,9 @@ impl World {
     pub(crate) fn forget(&self, namespace: &str) {
         if let Some(home) = self.inner().homes.get_mut(namespace) {
             home.owned.clear();
+            home.by_owner.clear();
             home.pods.clear();
+            home.pods_by_owner.clear();
             home.listed.clear();
         }
     }

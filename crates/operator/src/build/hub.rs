@@ -75,7 +75,12 @@ pub fn hub_keys(namespace: &str, owner: &Owner, keys: &Keys) -> Object {
         "tls.key": encode(keys.private_key.as_bytes()),
     });
     let content = json!({"type": "Opaque", "data": data});
-    place(namespace, owner).object(Resource::Secret, HUB, &[], content)
+    let mut secret = place(namespace, owner).object(Resource::Secret, HUB, &[], content);
+    // It stays as long as the volume, which is closed without it.
+    if let Some(metadata) = secret.body["metadata"].as_object_mut() {
+        metadata.shift_remove("ownerReferences");
+    }
+    secret
 }
 
 /// What lies outside the namespace: its own Workspace, and how to check its pods' tokens.
@@ -128,6 +133,8 @@ fn rules(secrets: &BTreeSet<String>) -> Value {
         json!({"apiGroups": [group], "resources": kinds, "verbs": ["get", "list", "watch"]}),
         json!({"apiGroups": [group], "resources": status, "verbs": ["get", "patch"]}),
         json!({"apiGroups": [group], "resources": ["agents/scale"], "verbs": ["get", "patch"]}),
+        // An instance is restarted by ending its pod: Kubernetes starts another.
+        json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]}),
     ];
     if !secrets.is_empty() {
         rules.push(json!({
@@ -317,5 +324,6 @@ mod tests {
         };
         let secret = hub_keys("acme", &owner, &keys);
         assert_eq!(secret.body["data"]["ca.crt"], "YWJj");
+        assert!(secret.body["metadata"].get("ownerReferences").is_none());
     }
 }

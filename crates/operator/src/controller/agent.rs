@@ -80,7 +80,7 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
             };
         }
     };
-    let failed = write(context, &found, &objects).await;
+    let failed = apply::objects(context, &found.key.namespace, &found.owner.uid, &objects).await;
     let outcome = match &failed {
         Ok(()) => Ok(agent),
         Err(error) => Err(Verdict::of_error(error)),
@@ -90,13 +90,6 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
         outcome,
         failed,
     }
-}
-
-async fn write(context: &Context, found: &Dereferenced, objects: &[Object]) -> Result<(), Error> {
-    for object in objects {
-        apply::object(context, object).await?;
-    }
-    apply::orphans(context, &found.key.namespace, &found.owner.uid, objects).await
 }
 
 async fn update_status(context: &Context, applied: Applied) -> Result<(), Error> {

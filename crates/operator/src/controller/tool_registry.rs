@@ -136,9 +136,9 @@ fn prepare(context: &Context, validated: Validated) -> Prepared {
     });
     let objects = (!is_left).then(|| objects.collect());
     Prepared {
-        objects,
         found,
         servers,
+        objects,
         refusal,
     }
 }
@@ -151,7 +151,9 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
         refusal,
     } = prepared;
     let failed = match objects {
-        Some(objects) => write(context, &found, &objects).await,
+        Some(objects) => {
+            apply::objects(context, &found.key.namespace, &found.owner.uid, &objects).await
+        }
         None => Ok(()),
     };
     Applied {
@@ -160,13 +162,6 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
         refusal,
         failed,
     }
-}
-
-async fn write(context: &Context, found: &Dereferenced, objects: &[Object]) -> Result<(), Error> {
-    for object in objects {
-        apply::object(context, object).await?;
-    }
-    apply::orphans(context, &found.key.namespace, &found.owner.uid, objects).await
 }
 
 async fn update_status(context: &Context, applied: Applied) -> Result<(), Error> {

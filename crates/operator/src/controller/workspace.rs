@@ -5,12 +5,16 @@
 //! then are rights taken in it, and only with those is anything else looked at.
 
 mod keys;
+mod leave;
 mod namespace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::fleet::{Credential, Fleet, Store, ToolKind};
+use api::kubernetes::HUB;
+use contract::pod::FACADE_PORT;
+use serde_json::{Value, json};
 
 use crate::apply;
 use crate::build::{self, HubInput, PolicyInput};
@@ -32,6 +36,7 @@ pub(super) async fn reconcile(
     key: &Key,
 ) -> Result<Option<Duration>, Error> {
     let Some(found) = dereference(context, key).await? else {
+        leave::leave(context, key).await?;
         return Ok(None);
     };
     let validated = validate(found);
@@ -83,9 +88,6 @@ async fn dereference(context: &Arc<Context>, key: &Key) -> Result<Option<Derefer
     let world = &context.world;
     let written = world.written(key);
     let Some(written) = written.filter(|written| !written.deleting) else {
-        // What was made goes with it.
-        context.homes.leave(context, &key.name);
-        context.push_all(&key.name);
         return Ok(None);
     };
     let set = world
@@ -204,7 +206,14 @@ async fn write(
     } = objects;
     let name = &found.key.name;
     namespace::write(context, &found.owner, found.namespace.as_ref()).await?;
-    apply::object(context, &rights).await?;
+    let is_adopted = found
+        .namespace
+        .as_ref()
+        .is_some_and(|it| !it.is_owned_by(&found.owner.uid));
+    if is_adopted && !found.written.is_held {
+        leave::hold(context, &found.key).await?;
+    }
+    apply::one(context, &rights).await?;
     context.homes.watch(context, name);
     if !context.world.is_known(name) {
         let wait = Verdict::waiting("Adopting", "what is in its namespace is being looked at");
@@ -223,10 +232,7 @@ async fn write(
         authority: &authority,
     });
     let wanted: Vec<Object> = std::iter::once(rights).chain(tenancy).chain(hub).collect();
-    for object in &wanted {
-        apply::object(context, object).await?;
-    }
-    apply::orphans(context, name, &found.owner.uid, &wanted).await?;
+    apply::objects(context, name, &found.owner.uid, &wanted).await?;
     Ok(Ok(()))
 }
 
@@ -240,17 +246,36 @@ async fn update_status(
         failed,
     } = applied;
     let is_going = found.namespace.as_ref().is_some_and(Namespace::is_going);
+    let is_adopted = outcome.is_ok();
     let verdict = match outcome {
         Err(verdict) => verdict,
         Ok(()) => of_hub(context, &found.key.name),
     };
-    status::update(context, &found.key, &found.written, Status::of(verdict)).await?;
+    let hub = json!({
+        "ready": verdict.is_ready,
+        "address": format!("{HUB}.{}.svc:{FACADE_PORT}", found.key.name),
+    });
+    let mut status = Status::of(verdict);
+    if is_adopted {
+        status
+            .fields
+            .insert("namespace".to_owned(), Value::from(found.key.name.as_str()));
+        status.fields.insert("hub".to_owned(), hub);
+    }
+    status::update(context, &found.key, &found.written, status).await?;
+    if !is_adopted && !context.world.is_known(&found.key.name) {
+        // What is in the namespace is told that it waits for this.
+        for (other, _) in context.world.all_written(&found.key.name) {
+            if other != found.key {
+                context.push(other);
+            }
+        }
+    }
     failed.map(|()| is_going.then_some(SOON))
 }
 
 fn of_hub(context: &Context, namespace: &str) -> Verdict {
-    let hub = api::kubernetes::HUB;
-    let owned = context.world.owned(namespace, Resource::StatefulSet, hub);
+    let owned = context.world.owned(namespace, Resource::StatefulSet, HUB);
     let workload = owned.and_then(|owned| owned.workload);
     let pods = context.world.pods_of(namespace, &PodOwner::Hub);
     let mut verdict = Verdict::of_workload(workload.as_ref(), &pods, &context.image);

@@ -10,7 +10,7 @@ use api::kubernetes::{AGENT_LABEL, COMPONENT, TOOL_LABEL};
 use crate::build::REGISTRY_LABEL;
 
 /// Whose pod it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PodOwner {
     Hub,
     Agent(String),

@@ -4,12 +4,17 @@ use api::{Document, Kind};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+/// Holds a Workspace that adopted a namespace until what was made there is gone.
+pub(crate) const FINALIZER: &str = "mainstay.dev/adopted";
+
 /// What is kept of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Written {
     pub(crate) uid: String,
     pub(crate) generation: i64,
     pub(crate) deleting: bool,
+    /// Whether its end waits for us.
+    pub(crate) is_held: bool,
     /// The manifest, as JSON.
     text: Box<str>,
     /// The last that was right, where the present one isn't.
@@ -21,6 +26,7 @@ pub(crate) struct Written {
 impl Written {
     pub(crate) fn read(kind: Kind, object: &DynamicObject) -> Self {
         let metadata = &object.metadata;
+        let mut finalizers = metadata.finalizers.iter().flatten();
         let manifest = json!({
             "apiVersion": api::API_VERSION,
             "kind": kind.name(),
@@ -39,6 +45,7 @@ impl Written {
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
+            is_held: finalizers.any(|finalizer| finalizer == FINALIZER),
             text: manifest.to_string().into(),
             good: None,
             status: status.into(),

@@ -47,7 +47,7 @@ impl Namespace {
     }
 
     /// Made for this Workspace: it goes with it.
-    fn is_owned_by(&self, uid: &str) -> bool {
+    pub(super) fn is_owned_by(&self, uid: &str) -> bool {
         let owners = self.metadata.metadata.owner_references.iter().flatten();
         owners.into_iter().any(|owner| owner.uid == uid)
     }

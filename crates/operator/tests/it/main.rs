@@ -1,0 +1,9 @@
+//! The operator against a real cluster: what it makes, what it leaves alone, what it takes away.
+//!
+//! Runs where `MAINSTAY_TEST_CLUSTER` names a kubeconfig. An operator runs in this process; if one
+//! leads in the cluster already, this one waits behind it, and that one is what is tested. Nothing
+//! here needs a pod to start.
+
+mod agent;
+mod space;
+mod workspace;
