@@ -54,7 +54,8 @@ impl Tally {
     }
 
     fn add(&mut self, reader: &Reader, entry: &Entry) -> Result<(), StoreError> {
-        if !matches!(entry.kind.as_str(), "step.finished" | "step.failed") {
+        let is_call = matches!(entry.kind.as_str(), "step.finished" | "step.failed");
+        if !is_call || is_imported(entry) {
             return Ok(());
         }
         let event = projection::decode::<Event>(&entry.data);
@@ -72,17 +73,37 @@ impl Tally {
     }
 }
 
-/// The first entry of this time or later, by halves: entries follow the clock, but for its jumps.
+/// The first entry of this time or later, by halves: entries follow the clock, but for its jumps,
+/// and but for those that were imported with the times that they had elsewhere.
 fn first_since(reader: &Reader, time_ms: i64) -> Result<u64, StoreError> {
     let (mut low, mut high) = (0, reader.size()?);
     while low < high {
         let middle = low + (high - low) / 2;
-        match reader.entry(middle)? {
-            Some(entry) if entry.time_ms < time_ms => low = middle + 1,
+        match own_from(reader, middle, high)? {
+            Some((seq, at_ms)) if at_ms < time_ms => low = seq + 1,
             _ => high = middle,
         }
     }
     Ok(low)
+}
+
+/// The first entry from there on that was written here first, and its time.
+fn own_from(reader: &Reader, mut from: u64, end: u64) -> Result<Option<(u64, i64)>, StoreError> {
+    while from < end {
+        // Mostly it is the first.
+        let page = reader.entries(from, 8)?;
+        let Some(last) = page.last() else { break };
+        from = last.seq + 1;
+        if let Some(own) = page.iter().find(|entry| !is_imported(entry)) {
+            return Ok((own.seq < end).then_some((own.seq, own.time_ms)));
+        }
+    }
+    Ok(None)
+}
+
+/// What it cost was paid elsewhere.
+fn is_imported(entry: &Entry) -> bool {
+    entry.author.starts_with(crate::session::IMPORTED)
 }
 
 impl Hub {

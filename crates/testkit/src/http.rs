@@ -148,6 +148,13 @@ impl Request {
         self.header("content-type", "application/json")
     }
 
+    /// A body of bytes.
+    #[must_use]
+    pub fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+
     /// How long to wait for each piece of the answer.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {

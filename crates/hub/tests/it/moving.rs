@@ -8,10 +8,12 @@ use bytes::Bytes;
 use contract::shim::{Exit, ToShim};
 use hub::caller::Caller;
 use hub::session::{check, file};
-use hub::step::{Effect, StepTurn};
+use hub::step::{Effect, Settled, StepTurn};
+use hub::tally::Tally;
 use hub::task::SubmitTask;
 use hub::view::ImportView;
 use hub::{Code, Hub, HubError};
+use mainstay_core::usage::Cost;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -414,4 +416,79 @@ async fn a_file_with_any_byte_changed_is_refused() {
     let read = file::read(&file, Some(&foreign));
     assert_eq!(read.unwrap_err(), file::FileError::OtherKey);
     home.end().await;
+}
+
+#[tokio::test]
+async fn what_a_session_cost_elsewhere_is_not_spent_here() {
+    let fleet = fleet(|_| {});
+    let state = tempfile::tempdir().unwrap();
+    let mut a = Home::start(state.path(), &fleet, vec![]).await;
+    let task = a.hub.task_submit(turn("dear")).await.unwrap().id;
+    let (_, attempts) = a.shim.assigned().await;
+    let caller = a.hub.identify(&attempts[0].token).await.unwrap();
+    let begun = a.hub.step_begin(&caller, model("one")).await.unwrap();
+    let StepTurn::Run(mut run, _stream) = begun else {
+        panic!("a new call")
+    };
+    run.head(200, "application/json");
+    run.finish(Settled {
+        cost: Cost::from_usd(Some(0.25)),
+        ..Settled::default()
+    })
+    .await;
+    a.ended(&task, 1, exited(0, "done"), false).await;
+    let file = export(&a.hub).await.unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    import(&b.hub, &file).await.unwrap();
+    let spent = async |home: &Home| {
+        let tally = home.hub.tally(Tally::default()).await.unwrap();
+        tally.usd("helper")
+    };
+    assert_eq!(spent(&b).await, Some(0.0));
+    assert_eq!(b.hub.task_get(&task).await.unwrap().cost.usd, Some(0.25));
+    // Back at home it is not paid a second time.
+    let back = export(&b.hub).await.unwrap();
+    import(&a.hub, &back).await.unwrap();
+    assert_eq!(spent(&a).await, Some(0.25));
+    whole(a, state.path()).await;
+    whole(b, elsewhere.path()).await;
+}
+
+#[tokio::test]
+async fn what_was_erased_stays_erased_wherever_a_session_goes() {
+    let mut fleet = fleet(|_| {});
+    fleet.retention.payloads_seconds = Some(0);
+    let state = tempfile::tempdir().unwrap();
+    let mut a = Home::start(state.path(), &fleet, vec![]).await;
+    let task = a.hub.task_submit(turn("forget me")).await.unwrap().id;
+    a.shim.assigned().await;
+    a.ended(&task, 1, exited(0, "forgotten"), false).await;
+    let until = std::time::Instant::now() + WAIT;
+    while !a.hub.task_get(&task).await.unwrap().input.is_null() {
+        assert!(std::time::Instant::now() < until, "nothing is erased");
+        // Longer than the hub waits between two looks at the rules.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let file = export(&a.hub).await.unwrap();
+    assert!(!String::from_utf8_lossy(&file).contains("\"name\":\"input\""));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let came = import(&b.hub, &file).await.unwrap();
+    assert!(came.erased >= 3, "input, key and output: {}", came.erased);
+    let view = b.hub.task_get(&task).await.unwrap();
+    assert_eq!(
+        (view.state.as_str(), view.input),
+        ("completed", json!(null))
+    );
+    let back = export(&b.hub).await.unwrap();
+    let came = import(&a.hub, &back).await.unwrap();
+    assert_eq!(came.tasks[0].change, "continued");
+    whole(a, state.path()).await;
+    whole(b, elsewhere.path()).await;
 }

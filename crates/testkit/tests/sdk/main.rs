@@ -10,6 +10,7 @@ mod bad_luck;
 mod clients;
 mod doors;
 mod fakes;
+mod moving;
 mod replay;
 mod result;
 mod sweep;
