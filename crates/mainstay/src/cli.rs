@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
 use crate::{
-    agent, apply, chat, completions, demo, demo_tools, doctor, event, hub, log, logs, new, object,
-    operator, run, schema, secret, session, shim, task, token, up,
+    agent, apply, chat, completions, demo, demo_tools, doctor, event, hub, kubernetes, log, logs,
+    new, object, operator, render, run, schema, secret, session, shim, task, token, up,
 };
 
 /// Run a fleet of AI agents on one server: crash-proof, budget-proof and auditable
@@ -80,6 +80,10 @@ enum Command {
     Token(token::TokenArgs),
     /// Look for what is wrong with this machine, state or agent
     Doctor(doctor::DoctorArgs),
+    /// Put Mainstay into a Kubernetes cluster, look at it there, take it away
+    Kubernetes(kubernetes::KubernetesArgs),
+    /// Print a fleet as objects of Kubernetes, Compose or systemd
+    Render(render::RenderArgs),
     /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
     /// The hub's process; started by `up`
@@ -148,6 +152,8 @@ fn perform(cli: Cli) -> Outcome {
         Command::New(args) => new::new(args),
         Command::Schema(args) => schema::schema(&args),
         Command::Completions(args) => completions::completions(&args),
+        Command::Kubernetes(args) => wait_for(kubernetes::kubernetes(&place, args)),
+        Command::Render(args) => render::render(&place, &args),
         Command::Doctor(args) => wait_for(doctor::doctor(&place, args)),
         Command::Log(args) => wait_for(log::log(&place, args)),
         Command::Secret(args) => wait_for(secret::secret(&place, args)),

@@ -9,10 +9,12 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::kubernetes::HUB;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
+use crate::kubernetes::Way;
 use crate::place::{Address, PlaceArgs};
 
 /// The longest that the hub is asked to hold one request open.
@@ -79,6 +81,11 @@ impl Client {
                 };
                 (builder, checked_url(url)?, token.clone())
             }
+            Address::Cluster { cluster, workspace } => {
+                let way = Way::open(cluster.clone(), workspace.clone())?;
+                let builder = builder.tls_certs_only(way.certificates()?);
+                (builder, way.base(), Some(way.token))
+            }
         };
         let http = builder.build().map_err(|error| {
             Failure::new(Exit::Failed, "failed to set up a client").because(error)
@@ -95,7 +102,7 @@ impl Client {
     pub fn socket(&self) -> Option<&PathBuf> {
         match &self.address {
             Address::Socket(path) => Some(path),
-            Address::Url { .. } => None,
+            Address::Url { .. } | Address::Cluster { .. } => None,
         }
     }
 
@@ -256,6 +263,7 @@ impl Client {
                 "copy `system/tls/certificate.pem` of the hub's state here and name it in MAINSTAY_CA".to_owned()
             }
             (Address::Url { .. }, _) => "check MAINSTAY_URL or the context".to_owned(),
+            (Address::Cluster { .. }, _) => "`mainstay kubernetes status` says what isn't ready".to_owned(),
         };
         let failure = failure.because(error.without_url()).with_hint(hint);
         if denied {
@@ -269,6 +277,7 @@ impl Client {
         match &self.address {
             Address::Socket(path) => path.display().to_string(),
             Address::Url { url, .. } => url.clone(),
+            Address::Cluster { workspace, .. } => format!("{HUB} in namespace {workspace}"),
         }
     }
 }

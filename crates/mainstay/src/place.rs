@@ -1,7 +1,7 @@
 //! Where the state lies and how the hub is reached: `--state`, the environment, or a context.
 //!
-//! Order: an address given by hand (`MAINSTAY_URL`, then `--context`) beats the socket of a state
-//! that was named, which beats the configuration file's current context.
+//! Order: an address given by hand (`MAINSTAY_URL`, then a cluster's, then `--context`) beats the
+//! socket of a state that was named, which beats the configuration file's current context.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,30 @@ pub struct PlaceArgs {
         hide_env_values = true
     )]
     context: Option<String>,
+    /// The workspace whose hub is called; in `kubernetes` and `render`, the operator's namespace
+    #[arg(
+        short = 'n',
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = IN_A_CLUSTER
+    )]
+    namespace: Option<String>,
+    /// A context of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME", help_heading = IN_A_CLUSTER)]
+    kube_context: Option<String>,
+    /// The file that says how to reach the cluster [default: KUBECONFIG, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE", help_heading = IN_A_CLUSTER)]
+    kubeconfig: Option<PathBuf>,
+}
+
+const IN_A_CLUSTER: &str = "In a cluster";
+
+/// Which cluster, as `kubectl` is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubeAddress {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
 }
 
 /// How to reach a hub.
@@ -42,6 +66,11 @@ pub enum Address {
         url: String,
         token: Option<String>,
         ca: Option<PathBuf>,
+    },
+    /// The hub of a workspace in a cluster, through its API server.
+    Cluster {
+        cluster: KubeAddress,
+        workspace: String,
     },
 }
 
@@ -63,6 +92,11 @@ struct Context {
     /// A certificate to trust, in PEM.
     ca: Option<PathBuf>,
     state: Option<PathBuf>,
+    /// A workspace in a cluster.
+    namespace: Option<String>,
+    #[serde(rename = "kubeContext")]
+    kube_context: Option<String>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl PlaceArgs {
@@ -85,6 +119,9 @@ impl PlaceArgs {
                 "{what} of the hub at {url} lie on its own machine"
             ))
             .with_hint("call this there, without MAINSTAY_URL or a context")),
+            Address::Cluster { workspace, .. } => Err(Failure::usage(format!(
+                "{what} of the hub of {workspace} lie in its pod"
+            ))),
             _ => self.state(),
         }
     }
@@ -99,17 +136,36 @@ impl PlaceArgs {
                 ca,
             });
         }
+        if self.names_cluster() {
+            let namespace = self.namespace.clone();
+            return Ok(Address::Cluster {
+                cluster: self.cluster(),
+                workspace: namespace.unwrap_or_else(|| api::manifest::DEFAULT_NAMESPACE.to_owned()),
+            });
+        }
         if (self.state.is_none() || self.context.is_some())
-            && let Some(Context {
-                url: Some(url),
-                token,
-                ca,
-                ..
-            }) = self.context()?
+            && let Some(address) = self.context()?.and_then(Context::address)
         {
-            return Ok(Address::Url { url, token, ca });
+            return Ok(address);
         }
         Ok(Address::Socket(self.state()?.join("run/control.sock")))
+    }
+
+    /// The cluster that the options name, or `kubectl`'s own.
+    pub fn cluster(&self) -> KubeAddress {
+        KubeAddress {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.kube_context.clone(),
+        }
+    }
+
+    /// The namespace that `-n` names.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    fn names_cluster(&self) -> bool {
+        self.namespace.is_some() || self.kube_context.is_some() || self.kubeconfig.is_some()
     }
 
     fn context(&self) -> Result<Option<Context>, Failure> {
@@ -145,6 +201,27 @@ impl PlaceArgs {
         context.map(Some).ok_or_else(|| {
             Failure::usage(format!("no context `{name}` in {}", path.display()))
                 .with_hint(format!("there are: {known}"))
+        })
+    }
+}
+
+impl Context {
+    /// A hub elsewhere; `None` for a state here.
+    fn address(self) -> Option<Address> {
+        if let Some(url) = self.url {
+            return Some(Address::Url {
+                url,
+                token: self.token,
+                ca: self.ca,
+            });
+        }
+        let workspace = self.namespace?;
+        Some(Address::Cluster {
+            cluster: KubeAddress {
+                kubeconfig: self.kubeconfig,
+                context: self.kube_context,
+            },
+            workspace,
         })
     }
 }

@@ -47,6 +47,11 @@ fn every_help_has_an_example() {
         "token",
         "doctor",
         "completions",
+        "kubernetes",
+        "kubernetes install",
+        "kubernetes status",
+        "kubernetes uninstall",
+        "render",
         "hub",
         "runtime",
     ];

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod chart;
 mod child;
 mod command;
 mod elsewhere;
@@ -16,6 +17,7 @@ mod house;
 mod mistake;
 mod person;
 mod pod;
+mod render;
 mod switch;
 mod time;
 mod traces;
