@@ -44,16 +44,21 @@ pub struct Broken {
 
 /// What an object, as `Object::to_json` gives it, breaks.
 pub fn broken(kind: Kind, object: &Value) -> Vec<Broken> {
-    let context = Context::default();
+    // What CEL knows by itself is much to set up, and the same for all.
+    thread_local! {
+        static CONTEXT: Context<'static, 'static> = Context::default();
+    }
     let mut broken = Vec::new();
-    for (rule, program) in programs().iter().filter(|(rule, _)| rule.kind == kind) {
-        for (path, node) in nodes(object, rule.path) {
-            if !holds(program, node, &context) {
-                let field = join(&path, rule.field);
-                broken.push(Broken { rule, field });
+    CONTEXT.with(|context| {
+        for (rule, program) in programs().iter().filter(|(rule, _)| rule.kind == kind) {
+            for (path, node) in nodes(object, rule.path) {
+                if !holds(program, node, context) {
+                    let field = join(&path, rule.field);
+                    broken.push(Broken { rule, field });
+                }
             }
         }
-    }
+    });
     broken
 }
 

@@ -9,7 +9,7 @@ use crate::format::{authority, url_problem};
 use crate::nearest::did_you_mean;
 use crate::problem::quoted;
 use crate::template::{STEP_ID, arguments, arguments_of};
-use crate::tool_registry::{HttpSpec, KeySpec, Method};
+use crate::tool_registry::{HttpSpec, Method};
 use serde_json::{Value, json};
 
 impl Resolver<'_> {
@@ -68,7 +68,7 @@ impl Resolver<'_> {
             self.placeholders(tool, "http.body", arguments_of(body), schema);
             self.unsent_arguments(tool, http, schema);
         }
-        self.key(tool, http, schema);
+        self.key_argument(tool, http, schema);
         self.read_back(tool, http, schema);
         ToolKind::Http {
             method: http.method.name().to_owned(),
@@ -148,29 +148,25 @@ impl Resolver<'_> {
         }
     }
 
-    fn key(&mut self, tool: &Written<'_>, http: &HttpSpec, schema: &Value) {
-        match &tool.spec.key {
-            Some(KeySpec {
-                argument: Some(argument),
-                ..
-            }) => {
-                if argument_names(schema).contains(&argument.as_str()) {
-                    let message = format!(
-                        "{} is also an argument that the model fills in",
-                        quoted(argument)
-                    );
-                    self.tool_problem(tool, "key.argument", message);
-                } else if http.body.is_some() && !sent_arguments(http).contains(&argument.as_str())
-                {
-                    let message = format!(
-                        "the key is never sent: neither url nor body names {}",
-                        quoted(&format!("{{{argument}}}"))
-                    );
-                    self.tool_problem(tool, "key.argument", message);
-                }
-            }
-            _ => {}
-        }
+    fn key_argument(&mut self, tool: &Written<'_>, http: &HttpSpec, schema: &Value) {
+        let key = tool.spec.key.as_ref();
+        let Some(argument) = key.and_then(|key| key.argument.as_deref()) else {
+            return;
+        };
+        let message = if argument_names(schema).contains(&argument) {
+            format!(
+                "{} is also an argument that the model fills in",
+                quoted(argument)
+            )
+        } else if http.body.is_some() && !sent_arguments(http).contains(&argument) {
+            format!(
+                "the key is never sent: neither url nor body names {}",
+                quoted(&format!("{{{argument}}}"))
+            )
+        } else {
+            return;
+        };
+        self.tool_problem(tool, "key.argument", message);
     }
 
     fn read_back(&mut self, tool: &Written<'_>, http: &HttpSpec, schema: &Value) {
