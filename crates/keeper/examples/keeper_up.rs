@@ -144,6 +144,8 @@ fn hub() -> std::io::Result<()> {
                         .open(system.join("handed"))?;
                     writeln!(file, "{path}: {text}")?;
                 }
+                // Another home's.
+                ToHub::Pods { .. } => {}
                 ToHub::Stop => return Ok(()),
             }
         }
