@@ -98,8 +98,8 @@ impl Rendered {
             .replace(IMAGE, "{{ include \"mainstay.image\" . }}");
         match kind.as_str() {
             "CustomResourceDefinition" => self.put(
-                "metadata:\n",
-                "metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n",
+                "\nmetadata:\n",
+                "\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n",
             )?,
             "Deployment" => self.operator()?,
             "PodDisruptionBudget" => {
