@@ -4,6 +4,7 @@ use crate::credential::SecretEnv;
 use crate::duration::Duration;
 use crate::placement::{PlacementSpec, ResourcesSpec};
 use crate::quantity::Quantity;
+use crate::scale::ScaleSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,9 @@ pub struct AgentSpec {
     /// How many instances.
     #[schemars(range(min = 0, max = 200))]
     pub replicas: u32,
+    /// How many follow from the load; not with replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleSpec>,
     /// Tasks at once per instance.
     #[schemars(range(min = 1, max = 1000))]
     pub concurrency: u32,
@@ -83,6 +87,7 @@ impl Default for AgentSpec {
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
             replicas: 1,
+            scale: None,
             concurrency: 1,
             queue: QueueSpec::default(),
             volume: None,

@@ -9,7 +9,7 @@ mod place;
 mod provider;
 mod tool;
 
-pub use agent::{Agent, AgentTool, PromptRef, Runtime, Source, TaskBudget, Volume};
+pub use agent::{Agent, AgentTool, PromptRef, Runtime, Scale, Source, TaskBudget, Volume};
 pub use place::{Member, Placement, Quota, Resources, Store};
 pub use provider::{
     Credential, Limits, ModelFacts, ModelRef, Price, Provider, ProviderKind, SecretRef,
@@ -18,6 +18,7 @@ pub use tool::{KeyPlace, ReadBack, Tool, ToolKind};
 
 pub use crate::agent::{Mask, OnDivergence, ServiceProtocol};
 pub use crate::placement::{TaintEffect, Toleration, TolerationOperator};
+pub use crate::scale::{ScaleBy, ScaleStep};
 pub use crate::tool_registry::Effect;
 pub use crate::workspace::Role;
 

@@ -30,7 +30,6 @@ const TOOL_REGISTRY: &[&str] = &[
     "tools.client",
 ];
 const AGENT: &[&str] = &[
-    "scale",
     "role",
     "priority",
     "mounts",

@@ -24,6 +24,7 @@ pub mod provider;
 pub mod quantity;
 mod resolve;
 pub mod rule;
+pub mod scale;
 pub mod schema;
 pub mod template;
 pub mod tool_registry;

@@ -124,6 +124,12 @@ impl Fleets {
         let used = used(&documents, &lenient.refused, good);
         self.tell(&lenient.refused);
         let mut fleet = lenient.resolved.fleet;
+        for agent in fleet.agents.values_mut() {
+            // A number that changes with the load is no new generation.
+            if let Some(scale) = &agent.scale {
+                agent.replicas = scale.min;
+            }
+        }
         // Its own object names it, and may be away.
         fleet.workspace.clone_from(&self.workspace);
         (fleet, used)

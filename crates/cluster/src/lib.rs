@@ -17,6 +17,7 @@ mod offer;
 mod pipe;
 pub mod pods;
 pub mod ready;
+mod said;
 mod secrets;
 mod socket;
 pub mod token;

@@ -65,6 +65,8 @@ async fn connect(
         session: opening.session,
         ..submit::from_headers(&author, &headers)?
     };
+    // Its agent is scaled by those that are open.
+    let counted = door.hub.converse(&base.agent);
     let conversation = Box::new(Conversation::new(door, base, open, linger));
     let sized = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
@@ -72,7 +74,12 @@ async fn connect(
     let small = sized
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0);
-    Ok(small.on_upgrade(move |socket| Box::pin(conversation.run(Box::new(socket)))))
+    Ok(small.on_upgrade(move |socket| {
+        Box::pin(async move {
+            conversation.run(Box::new(socket)).await;
+            drop(counted);
+        })
+    }))
 }
 
 /// The id before the first frame.

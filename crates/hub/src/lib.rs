@@ -25,6 +25,7 @@ pub mod home;
 mod input;
 pub mod keys;
 mod link;
+pub mod load;
 mod mark;
 mod metrics;
 pub mod object;
@@ -110,6 +111,13 @@ fn taken<T>(slot: &Mutex<Option<mpsc::Receiver<T>>>) -> mpsc::Receiver<T> {
 }
 
 impl Hub {
+    /// An attempt is lost once its instance's link broke and stays broken this long: less than usual
+    /// where a home notices late that a link is broken.
+    pub fn lose_after(&self, away: Duration) {
+        let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+        self.shared.reattach_ms.store(away_ms, Ordering::Relaxed);
+    }
+
     /// Runs a read on a connection of its own, off the async threads. It sees every commit that
     /// was replied to before: rows that were left for later are written first.
     pub(crate) async fn read<T: Send + 'static>(

@@ -30,8 +30,8 @@ use crate::{Code, Hub, HubError, Outlets, READERS, Readers, boot, link, projecti
 
 /// How long calls in flight may go on when the hub is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
-/// An attempt on an instance that stays away this long is lost.
-const REATTACH: Duration = Duration::from_secs(3);
+/// An attempt on an instance that stays away this long is lost, unless its home says otherwise.
+const REATTACH_MS: u64 = 3000;
 const TICK: Duration = Duration::from_millis(250);
 /// A new state's first fleet comes with its keeper; without one by then there is none.
 const FIRST_FLEET: Duration = Duration::from_secs(1);
@@ -119,6 +119,7 @@ impl Hub {
             service_calls,
             spools: Mutex::default(),
             live: Arc::new(Live::default()),
+            conversations: Arc::default(),
             waiters: Mutex::default(),
             applies: Mutex::default(),
             ready: AtomicBool::new(false),
@@ -126,6 +127,7 @@ impl Hub {
             rows_lag: AtomicBool::new(false),
             stop: Notify::new(),
             spawned: AtomicU64::new(0),
+            reattach_ms: AtomicU64::new(REATTACH_MS),
             shim_pids: RwLock::default(),
             bridges: RwLock::default(),
         });
@@ -186,7 +188,7 @@ impl Service {
                 biased;
                 _ = tick.tick() => {
                     self.set_ready(started.elapsed() > FIRST_FLEET);
-                    let settled = started.elapsed() > REATTACH;
+                    let settled = started.elapsed() > Duration::from_millis(REATTACH_MS);
                     let now = tokio::time::Instant::now();
                     self.hub.writer.run(move |tx| tx.tick(now, settled)).await?;
                 }
@@ -508,6 +510,7 @@ impl Tx<'_> {
         if !settled {
             return;
         }
+        let reattach = Duration::from_millis(self.shared.reattach_ms.load(Ordering::Relaxed));
         let away: Vec<String> = self
             .state
             .instances
@@ -518,7 +521,7 @@ impl Tx<'_> {
                     && leased.is_some_and(|leased| !leased.is_empty())
                     && state
                         .gone_since
-                        .is_some_and(|since| since.elapsed() > REATTACH)
+                        .is_some_and(|since| since.elapsed() > reattach)
             })
             .map(|state| state.instance.name.clone())
             .collect();

@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) spools: Spools,
     /// Connections that wait for a step in an attempt.
     pub(crate) live: Arc<Live>,
+    pub(crate) conversations: Arc<crate::load::Conversations>,
     /// Who waits for a task to end or park.
     pub(crate) waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Applies that wait for the keeper's answer.
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) stop: Notify,
     /// Tasks of [`crate::Hub::spawn`] that still run.
     pub(crate) spawned: AtomicU64,
+    /// How long an instance whose link broke may stay away, in milliseconds.
+    pub(crate) reattach_ms: AtomicU64,
     /// Shims' process ids, for telling whose descendant a peer is.
     pub(crate) shim_pids: RwLock<Vec<u32>>,
     /// Sockets of stdio MCP servers' shims by `registry/tool`.

@@ -4,6 +4,7 @@ use super::{
     Mask, ModelFacts, ModelRef, OnDivergence, Placement, Resources, SecretRef, ServiceProtocol,
     is_default,
 };
+use crate::scale::{ScaleBy, ScaleStep};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,9 @@ pub struct Agent {
     pub env: BTreeMap<String, String>,
     pub secret_env: BTreeMap<String, SecretRef>,
     pub replicas: u32,
+    /// Who changes `replicas`, and by what; read on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// Tasks at once per instance.
     pub concurrency: u32,
     pub queue_max: u32,
@@ -43,6 +47,17 @@ pub struct Agent {
     pub on_divergence: OnDivergence,
     pub mask: BTreeSet<Mask>,
     pub budget: TaskBudget,
+}
+
+/// How many instances follow from the load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    pub min: u32,
+    pub max: u32,
+    /// Rising.
+    pub steps: Vec<ScaleStep>,
+    pub idle_after_ms: u64,
+    pub by: ScaleBy,
 }
 
 /// A prompt of a pack; a version only where the agent pins one.

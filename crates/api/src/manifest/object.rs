@@ -93,6 +93,11 @@ impl Object {
         self.file.problem(self.mark(field), message)
     }
 
+    /// Whether a field was written, and not filled in.
+    pub(crate) fn wrote(&self, field: &str) -> bool {
+        self.places.get(field).is_some()
+    }
+
     /// `path:line:column` of a field.
     pub(crate) fn place_of(&self, field: &str) -> String {
         self.file.place(self.mark(field))

@@ -1,12 +1,14 @@
 //! Agents: what each runs, with which environment, and within which bounds.
 
+use super::home::Home;
 use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, TaskBudgetSpec};
-use crate::fleet::{Agent, Placement, Resources, Runtime, Source, TaskBudget, Volume};
+use crate::fleet::{Agent, Placement, Resources, Runtime, Scale, Source, TaskBudget, Volume};
 use crate::format::is_env;
 use crate::manifest::{Kind, Object, Spec};
 use crate::placement::{PlacementSpec, ResourcesSpec};
 use crate::problem::quoted;
+use crate::scale::ScaleSpec;
 use std::collections::BTreeMap;
 
 /// Environment variables that Mainstay sets for agents and MCP servers alike, so a manifest can't. Beside these,
@@ -81,6 +83,7 @@ impl Resolver<'_> {
                 .map(|(name, secret)| (name.clone(), secret_ref(&secret.secret_ref)))
                 .collect(),
             replicas: spec.replicas,
+            scale: spec.scale.as_ref().map(scale),
             concurrency: spec.concurrency,
             queue_max: spec.queue.max,
             volume: spec.volume.as_ref().map(|volume| Volume {
@@ -108,11 +111,19 @@ impl Resolver<'_> {
         let path = spec.volume.as_ref().and_then(|volume| volume.path.as_ref());
         for (field, written) in [
             ("spec.image", spec.image.is_some()),
+            ("spec.scale", spec.scale.is_some()),
             ("spec.volume.path", path.is_some()),
             ("spec.resources", spec.resources != ResourcesSpec::default()),
             ("spec.placement", spec.placement != PlacementSpec::default()),
         ] {
             self.kubernetes_only(object, field, written);
+        }
+        // In a cluster the field is always there, and whose it is says `by`.
+        if spec.scale.is_some() && self.facts.home == Home::Box && object.wrote("spec.replicas") {
+            let message =
+                "`spec.replicas` follows from `spec.scale` and can't be written beside it";
+            let hint = "leave one of them out";
+            self.hinted(object, "spec.replicas", message, hint);
         }
     }
 
@@ -159,6 +170,18 @@ fn runtime(spec: &RuntimeSpec) -> Runtime {
         command: service.command.clone(),
         protocol: service.protocol,
         port: service.port,
+    }
+}
+
+fn scale(spec: &ScaleSpec) -> Scale {
+    let mut steps = spec.steps.clone();
+    steps.sort_by_key(|step| step.up_to);
+    Scale {
+        min: spec.min,
+        max: spec.max,
+        steps,
+        idle_after_ms: spec.idle_after.ms,
+        by: spec.by,
     }
 }
 

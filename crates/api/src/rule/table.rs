@@ -204,6 +204,21 @@ pub static TABLE: &[Rule] = &[
         "!has(self.usd) || self.usd > 0.0",
         "must be more than 0",
     ),
+    scale(
+        "max",
+        "(has(self.min) ? self.min : 0) <= (has(self.max) ? self.max : 10)",
+        "must be at least min",
+    ),
+    scale(
+        "steps",
+        "!has(self.steps) || self.steps.all(a, self.steps.exists_one(b, a.upTo == b.upTo))",
+        "name an upTo twice",
+    ),
+    scale(
+        "steps",
+        "!has(self.steps) || self.steps.all(a, self.steps.all(b, a.upTo >= b.upTo || a.replicas <= b.replicas))",
+        "have fewer replicas for more tasks",
+    ),
     toleration(
         "key",
         "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
@@ -284,6 +299,10 @@ const fn server(field: &'static str, cel: &'static str, message: &'static str) -
         cel,
         message,
     )
+}
+
+const fn scale(field: &'static str, cel: &'static str, message: &'static str) -> Rule {
+    rule(Kind::Agent, ("spec.scale", field), cel, message)
 }
 
 const fn toleration(field: &'static str, cel: &'static str, message: &'static str) -> Rule {

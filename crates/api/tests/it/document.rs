@@ -194,6 +194,6 @@ spec: {"\e]0;x\a": 1, runtime: {exec: {command: [a]}}}
     fleet.yaml:4:8: `·]0;x·` is no field of `spec`
       4 | spec: {"\e]0;x\a": 1, runtime: {exec: {command: [a]}}}
         |        ^^^^^^^^^^
-      hint: its fields are models, instructions, prompt, tools, runtime, source, image, env, secretEnv, replicas, concurrency, queue, volume, resources, placement, restart, replay, budget
+      hint: its fields are models, instructions, prompt, tools, runtime, source, image, env, secretEnv, replicas, scale, concurrency, queue, volume, resources, placement, restart, replay, budget
     "#);
 }

@@ -301,7 +301,7 @@ fn the_schema_describes_exactly_the_five_kinds() {
     assert_eq!(agent["replicas"]["maximum"], 200);
     assert_eq!(agent["runtime"]["additionalProperties"], false);
     assert!(
-        agent["scale"].is_null(),
+        agent["sla"].is_null(),
         "a field comes into the schema with the code that reads it"
     );
     assert!(

@@ -40,6 +40,7 @@ pub(crate) enum Said {
 /// The task.
 pub(crate) struct Follow {
     pub(crate) fleets: Fleets,
+    pub(crate) objects: Objects,
     pub(crate) secrets: Secrets,
     pub(crate) said: mpsc::Receiver<Said>,
     pub(crate) events: mpsc::Sender<HomeEvent>,
@@ -60,7 +61,7 @@ impl Follow {
                 None => return,
             }
         }
-        let objects = Objects::new();
+        let objects = self.objects.clone();
         // Ends with this.
         let mut watching = JoinSet::new();
         if let Some(client) = self.client.clone() {

@@ -125,7 +125,7 @@ impl Status {
                 self.written.insert(object, status);
             }
             Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
+                let error = crate::said::answer(&error);
                 tracing::debug!(error, kind = kind.name(), name, "a status was not written");
             }
             Err(_) => tracing::debug!(kind = kind.name(), name, "a status was not written in time"),
