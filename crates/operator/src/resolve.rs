@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::fleet::{ModelFacts, Tool};
-use api::kubernetes::{Refused, resolve_lenient};
+use api::fleet::{Agent, Credential, ModelFacts, Tool, ToolKind};
+use api::kubernetes::{Lenient, Refused, resolve_lenient};
 use api::{Document, Facts, Fleet, Kind};
 
 use crate::world::{Key, World, Written};
@@ -31,10 +31,18 @@ pub struct Checks {
 
 /// A namespace's objects, resolved.
 pub(crate) struct Set {
+    /// Everything but its agents.
     pub(crate) fleet: Fleet,
+    pub(crate) agents: BTreeMap<String, Arc<Agent>>,
+    /// The Secrets that it names.
+    pub(crate) secrets: BTreeSet<String>,
+    /// The tools that its agents use.
+    used: BTreeSet<String>,
     refused: BTreeMap<(Kind, String), Refused>,
     /// Which objects it was made of: their uid and generation.
     made_of: BTreeMap<(Kind, String), (String, i64)>,
+    /// Those of them that others depend on.
+    shared: BTreeSet<(Kind, String)>,
 }
 
 impl Set {
@@ -48,13 +56,9 @@ impl Set {
 
     /// The tools of a registry that some agent uses.
     pub(crate) fn used_tools(&self, registry: &str) -> BTreeMap<String, Tool> {
-        let agents = self.fleet.agents.values();
-        let used: BTreeSet<&str> = agents
-            .flat_map(|agent| agent.tools.iter().map(|tool| tool.tool.as_str()))
-            .collect();
         let tools = self.fleet.tools.iter();
         tools
-            .filter(|(name, tool)| tool.registry == registry && used.contains(name.as_str()))
+            .filter(|(name, tool)| tool.registry == registry && self.used.contains(*name))
             .map(|(name, tool)| (name.clone(), tool.clone()))
             .collect()
     }
@@ -77,57 +81,197 @@ impl Set {
                 || self.refused.get(object) != before.refused.get(object)
                 || !self.means_the_same(object, before)
         };
-        self.made_of
-            .keys()
-            .filter(|object| differs(object))
-            .cloned()
-            .collect()
+        let objects = self.made_of.keys();
+        objects.filter(|object| differs(object)).cloned().collect()
     }
 
     /// Whether what is built for an object is what was built for it before.
     fn means_the_same(&self, (kind, name): &(Kind, String), before: &Self) -> bool {
-        let (now, then) = (&self.fleet, &before.fleet);
         match kind {
-            Kind::Agent => now.agents.get(name) == then.agents.get(name),
+            Kind::Agent => self.agents.get(name) == before.agents.get(name),
             Kind::ToolRegistry => self.used_tools(name) == before.used_tools(name),
             // Its policies and its hub's rights depend on all of them.
-            Kind::Workspace => now == then,
+            Kind::Workspace => self.fleet == before.fleet && self.secrets == before.secrets,
             Kind::Provider | Kind::PromptPack => true,
         }
     }
+
+    /// Whether what others depend on is what it was.
+    fn shares_the_same(&self, before: &Self) -> bool {
+        let is_same = |object| self.made_of.get(object) == before.made_of.get(object);
+        self.shared == before.shared && self.shared.iter().all(is_same)
+    }
+
+    /// Takes in what was made of some objects.
+    fn take(&mut self, lenient: Lenient, wanted: impl Fn(&(Kind, String)) -> bool) {
+        let agents = lenient.resolved.fleet.agents.into_iter();
+        self.agents.extend(
+            agents
+                .filter(|(name, _)| wanted(&(Kind::Agent, name.clone())))
+                .map(|(name, agent)| (name, Arc::new(agent))),
+        );
+        let refused = lenient.refused.into_iter();
+        self.refused.extend(
+            refused
+                .map(|refused| ((refused.kind, refused.name.clone()), refused))
+                .filter(|(object, _)| wanted(object)),
+        );
+    }
+
+    /// What follows from all of it.
+    fn finish(mut self) -> Self {
+        let agents = self.agents.values();
+        let tools = agents.flat_map(|agent| agent.tools.iter());
+        self.used = tools.map(|tool| tool.tool.clone()).collect();
+        self.secrets = secrets(&self.fleet, &self.agents);
+        self
+    }
 }
 
-/// Resolves the objects of a namespace.
-pub(crate) fn resolve(namespace: &str, objects: &[(Key, Arc<Written>)], checks: Checks) -> Set {
-    let live = || objects.iter().filter(|(_, written)| !written.deleting);
-    let documents: Vec<Document> = live().map(|(_, written)| written.document()).collect();
-    let good: HashMap<(Kind, &str), &Arc<Written>> = live()
-        .map(|(key, written)| ((key.kind, key.name.as_str()), written))
+/// The Secrets that a fleet names.
+fn secrets(fleet: &Fleet, agents: &BTreeMap<String, Arc<Agent>>) -> BTreeSet<String> {
+    let of_tool = |kind: &ToolKind| match kind {
+        ToolKind::McpHttp { credential, .. } | ToolKind::Http { credential, .. } => {
+            credential.clone()
+        }
+        ToolKind::McpStdio { .. } | ToolKind::Agent { .. } => None,
+    };
+    let providers = fleet.providers.values();
+    let providers = providers.filter_map(|provider| provider.credential.clone());
+    let tools = fleet.tools.values().filter_map(|tool| of_tool(&tool.kind));
+    let credentials = providers
+        .chain(tools)
+        .filter_map(|credential| match credential {
+            Credential::SecretRef(secret) => Some(secret.name),
+            Credential::Env { .. } | Credential::File { .. } => None,
+        });
+    let agents = agents.values().flat_map(|agent| agent.secret_env.values());
+    credentials
+        .chain(agents.map(|secret| secret.name.clone()))
+        .collect()
+}
+
+/// So many agents are resolved at once: what is held for a moment is a multiple of their texts.
+const AT_ONCE: usize = 200;
+
+/// Resolves the objects of a namespace, with what is still true of `before`.
+///
+/// Theory: an agent depends on everything but agents, and on agents that tools call. Nothing
+/// depends on the others, so they are resolved a few at a time, and only those that changed.
+pub(crate) fn resolve(
+    namespace: &str,
+    objects: &[(Key, Arc<Written>)],
+    before: Option<&Set>,
+    checks: Checks,
+) -> Set {
+    let objects: BTreeMap<(Kind, String), &Written> = objects
+        .iter()
+        .filter(|(_, written)| !written.deleting)
+        .map(|(key, written)| ((key.kind, key.name.clone()), written.as_ref()))
         .collect();
+    let called = called(&objects);
+    let is_shared =
+        |(kind, name): &(Kind, String)| *kind != Kind::Agent || called.contains(name.as_str());
+    let seen = |written: &Written| (written.uid.clone(), written.generation);
+    let mut set = Set {
+        fleet: Fleet::empty(namespace),
+        agents: BTreeMap::new(),
+        secrets: BTreeSet::new(),
+        used: BTreeSet::new(),
+        refused: BTreeMap::new(),
+        made_of: objects
+            .iter()
+            .map(|(object, written)| (object.clone(), seen(written)))
+            .collect(),
+        shared: objects
+            .keys()
+            .filter(|object| is_shared(object))
+            .cloned()
+            .collect(),
+    };
+    let before = before.filter(|before| set.shares_the_same(before));
+    let shared: Vec<&(Kind, String)> = set.shared.iter().collect();
+    let shared = documents(&objects, &shared);
+    match before {
+        Some(before) => set.keep(before),
+        None => {
+            let lenient = lenient(&shared, &objects, checks);
+            let mut fleet = lenient.resolved.fleet.clone();
+            fleet.agents.clear();
+            namespace.clone_into(&mut fleet.workspace);
+            set.fleet = fleet;
+            set.take(lenient, is_shared);
+        }
+    }
+    let rest: Vec<&(Kind, String)> = objects
+        .keys()
+        .filter(|object| !is_shared(object) && !set.has(object))
+        .collect();
+    for some in rest.chunks(AT_ONCE) {
+        let all = [shared.clone(), documents(&objects, some)].concat();
+        let lenient = lenient(&all, &objects, checks);
+        set.take(lenient, |object| some.contains(&object));
+    }
+    set.finish()
+}
+
+impl Set {
+    /// What `before` says of objects that are as they were.
+    fn keep(&mut self, before: &Self) {
+        self.fleet = before.fleet.clone();
+        let made_of = &self.made_of;
+        let is_same = |object: &(Kind, String)| made_of.get(object) == before.made_of.get(object);
+        let agents = before.agents.iter();
+        let agents = agents.filter(|(name, _)| is_same(&(Kind::Agent, (*name).clone())));
+        self.agents = agents
+            .map(|(name, agent)| (name.clone(), Arc::clone(agent)))
+            .collect();
+        let refused = before.refused.iter().filter(|(object, _)| is_same(object));
+        self.refused = refused
+            .map(|(object, refused)| (object.clone(), refused.clone()))
+            .collect();
+    }
+
+    fn has(&self, object: &(Kind, String)) -> bool {
+        self.agents.contains_key(&object.1) || self.refused.contains_key(object)
+    }
+}
+
+/// The agents that tools call.
+fn called(objects: &BTreeMap<(Kind, String), &Written>) -> BTreeSet<String> {
+    let registries = objects
+        .iter()
+        .filter(|((kind, _), _)| *kind == Kind::ToolRegistry);
+    registries
+        .flat_map(|(_, written)| {
+            let tools = written.manifest()["spec"]["tools"].as_array().cloned();
+            tools.unwrap_or_default()
+        })
+        .filter_map(|tool| tool["agent"].as_str().map(str::to_owned))
+        .collect()
+}
+
+fn documents(
+    objects: &BTreeMap<(Kind, String), &Written>,
+    some: &[&(Kind, String)],
+) -> Vec<Document> {
+    let written = some.iter().filter_map(|object| objects.get(*object));
+    written.map(|written| written.document()).collect()
+}
+
+fn lenient(
+    documents: &[Document],
+    objects: &BTreeMap<(Kind, String), &Written>,
+    checks: Checks,
+) -> Lenient {
     let nowhere = |_: &std::path::Path| Err("there are no files on Kubernetes".to_owned());
     let mut facts = Facts::new(&checks.model, &nowhere);
     facts.check_expression = &checks.expression;
     facts.check_schema = &checks.schema;
     facts.check_script = &checks.script;
     facts.home = api::Home::Kubernetes;
-    let last_good = |kind: Kind, name: &str| good.get(&(kind, name))?.last_good();
-    let lenient = resolve_lenient(&documents, &facts, &last_good);
-    let mut fleet = lenient.resolved.fleet;
-    namespace.clone_into(&mut fleet.workspace);
-    Set {
-        fleet,
-        refused: lenient
-            .refused
-            .into_iter()
-            .map(|refused| ((refused.kind, refused.name.clone()), refused))
-            .collect(),
-        made_of: live()
-            .map(|(key, written)| {
-                let seen = (written.uid.clone(), written.generation);
-                ((key.kind, key.name.clone()), seen)
-            })
-            .collect(),
-    }
+    let last_good = |kind: Kind, name: &str| objects.get(&(kind, name.to_owned()))?.last_good();
+    resolve_lenient(documents, &facts, &last_good)
 }
 
 /// When which namespace is resolved next.
@@ -171,8 +315,8 @@ impl Pace {
 /// Resolves a namespace and says which objects it changed something for.
 pub(crate) fn renew(world: &World, namespace: &str, checks: Checks) -> Vec<Key> {
     let objects = world.all_written(namespace);
-    let set = Arc::new(resolve(namespace, &objects, checks));
     let before = world.set(namespace);
+    let set = Arc::new(resolve(namespace, &objects, before.as_deref(), checks));
     let changed = set.changed(before.as_deref());
     world.put_set(namespace, set);
     changed
@@ -187,6 +331,80 @@ pub(crate) fn renew(world: &World, namespace: &str, checks: Checks) -> Vec<Key> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(
+        kind: Kind,
+        name: &str,
+        generation: i64,
+        spec: serde_json::Value,
+    ) -> (Key, Arc<Written>) {
+        let object = serde_json::json!({
+            "metadata": {"name": name, "namespace": "n", "uid": name, "generation": generation},
+            "spec": spec,
+        });
+        let object = serde_json::from_value(object).unwrap();
+        (
+            Key::new(kind, "n", name),
+            Arc::new(Written::read(kind, &object)),
+        )
+    }
+
+    fn checks() -> Checks {
+        Checks {
+            model: |_, _| None,
+            expression: |_| Ok(()),
+            schema: |_| Ok(()),
+            script: |_| Ok(()),
+        }
+    }
+
+    #[test]
+    fn an_agent_that_changed_is_resolved_and_the_others_are_kept() {
+        let provider = |generation, name| {
+            written(
+                Kind::Provider,
+                name,
+                generation,
+                serde_json::json!({"type": "openai", "baseUrl": "http://127.0.0.1:9"}),
+            )
+        };
+        let agent = |generation, name, model: &str| {
+            written(
+                Kind::Agent,
+                name,
+                generation,
+                serde_json::json!({"models": [model]}),
+            )
+        };
+        let first = [
+            provider(1, "fake"),
+            agent(1, "a", "fake/m"),
+            agent(1, "b", "gone/m"),
+        ];
+        let before = resolve("n", &first, None, checks());
+        assert!(before.refused(Kind::Agent, "b").is_some());
+        assert_eq!(before.agents.len(), 1);
+        let second = [
+            provider(1, "fake"),
+            agent(1, "a", "fake/m"),
+            agent(2, "b", "fake/n"),
+        ];
+        let after = resolve("n", &second, Some(&before), checks());
+        assert!(Arc::ptr_eq(&before.agents["a"], &after.agents["a"]));
+        assert_eq!(
+            after.changed(Some(&before)),
+            [(Kind::Agent, "b".to_owned())]
+        );
+        // What all depend on changed: nothing is kept.
+        let third = [
+            provider(1, "gone"),
+            agent(1, "a", "fake/m"),
+            agent(2, "b", "fake/n"),
+        ];
+        let last = resolve("n", &third, Some(&after), checks());
+        assert!(last.agents.is_empty());
+        assert_eq!(last.refused.len(), 2);
+    }
 
     #[test]
     fn a_burst_is_resolved_once_and_a_slow_set_seldom() {

@@ -2,6 +2,7 @@
 
 mod validate;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::fleet::Agent;
@@ -35,20 +36,20 @@ struct Validated {
 }
 
 struct Runnable {
-    agent: Agent,
+    agent: Arc<Agent>,
     hub: String,
 }
 
 /// Built, and not yet in the cluster.
 struct Prepared {
     found: Dereferenced,
-    outcome: Result<(Agent, Vec<Object>), Verdict>,
+    outcome: Result<(Arc<Agent>, Vec<Object>), Verdict>,
 }
 
 /// In the cluster, or not, and why.
 struct Applied {
     found: Dereferenced,
-    outcome: Result<Agent, Verdict>,
+    outcome: Result<Arc<Agent>, Verdict>,
     failed: Result<(), Error>,
 }
 

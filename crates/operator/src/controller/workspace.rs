@@ -8,10 +8,11 @@ mod keys;
 mod leave;
 mod namespace;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::fleet::{Credential, Fleet, Store, ToolKind};
+use api::fleet::Store;
 use api::kubernetes::HUB;
 use contract::pod::FACADE_PORT;
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ struct Objects {
 
 struct HubParts {
     store_bytes: u64,
-    secrets: std::collections::BTreeSet<String>,
+    secrets: BTreeSet<String>,
 }
 
 struct Applied {
@@ -136,37 +137,9 @@ fn objects(context: &Context, found: &Dereferenced) -> Objects {
         tenancy,
         hub: HubParts {
             store_bytes: size_bytes,
-            secrets: secrets(fleet),
+            secrets: found.set.secrets.clone(),
         },
     }
-}
-
-/// The Secrets that a fleet names.
-fn secrets(fleet: &Fleet) -> std::collections::BTreeSet<String> {
-    let of_tool = |kind: &ToolKind| match kind {
-        ToolKind::McpHttp { credential, .. } | ToolKind::Http { credential, .. } => {
-            credential.clone()
-        }
-        ToolKind::McpStdio { .. } | ToolKind::Agent { .. } => None,
-    };
-    let providers = fleet
-        .providers
-        .values()
-        .filter_map(|provider| provider.credential.clone());
-    let tools = fleet.tools.values().filter_map(|tool| of_tool(&tool.kind));
-    let credentials = providers
-        .chain(tools)
-        .filter_map(|credential| match credential {
-            Credential::SecretRef(secret) => Some(secret.name),
-            Credential::Env { .. } | Credential::File { .. } => None,
-        });
-    let agents = fleet
-        .agents
-        .values()
-        .flat_map(|agent| agent.secret_env.values());
-    credentials
-        .chain(agents.map(|secret| secret.name.clone()))
-        .collect()
 }
 
 async fn apply(context: &Arc<Context>, prepared: Prepared) -> Applied {

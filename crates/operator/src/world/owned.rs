@@ -75,11 +75,14 @@ impl Owned {
 
     /// A later look at it; an earlier one is passed over.
     pub(super) fn replace(&mut self, later: Self) {
-        if later.resource_version < self.resource_version {
-            return;
-        }
         let applied_generation = later.applied_generation.or(self.applied_generation);
         let answered = later.answered.or(self.answered);
+        if later.resource_version < self.resource_version {
+            // The answer to our own write may come after what somebody else did next.
+            self.applied_generation = applied_generation;
+            self.answered = answered;
+            return;
+        }
         *self = Self {
             applied_generation,
             answered,
@@ -124,7 +127,8 @@ fn foreign(metadata: &ObjectMeta) -> Option<(Timestamp, String)> {
             _ => {}
         }
     }
-    last.filter(|(time, _)| own.is_none_or(|own| own < *time))
+    // Times are whole seconds: in the same one it may have been later.
+    last.filter(|(time, _)| own.is_none_or(|own| own <= *time))
 }
 
 fn workload(data: &Value, generation: i64) -> Option<Workload> {
@@ -194,6 +198,16 @@ mod tests {
         let before = ours.clone();
         ours.replace(read(json!([]), 2));
         assert_eq!(ours, before, "an earlier look is passed over");
+        // Ours is answered after somebody else's write was seen.
+        let mut theirs = Owned {
+            resource_version: 9,
+            ..read(json!([]), 3)
+        };
+        theirs.replace(Owned {
+            applied_generation: Some(2),
+            ..read(json!([]), 2)
+        });
+        assert!(theirs.differs("abc"));
     }
 
     #[test]

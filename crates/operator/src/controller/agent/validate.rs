@@ -1,6 +1,8 @@
 //! The second step of an agent: whether it can run here, by the set that it is part of and by what
 //! this home has.
 
+use std::sync::Arc;
+
 use api::fleet::{Agent, Runtime};
 
 use super::super::refusal;
@@ -17,7 +19,7 @@ fn runnable(found: &Dereferenced) -> Result<Runnable, Verdict> {
     if let Some(refusal) = refusal(found) {
         return Err(refusal);
     }
-    let Some(agent) = found.set.fleet.agents.get(&found.key.name) else {
+    let Some(agent) = found.set.agents.get(&found.key.name) else {
         return Err(Verdict::waiting(
             "Resolving",
             "its workspace is being resolved",
@@ -34,7 +36,7 @@ fn runnable(found: &Dereferenced) -> Result<Runnable, Verdict> {
         ));
     };
     Ok(Runnable {
-        agent: agent.clone(),
+        agent: Arc::clone(agent),
         hub: hub.clone(),
     })
 }
