@@ -7,6 +7,7 @@
 
 mod follow;
 mod keys;
+mod scale;
 mod status;
 
 use std::io;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 use crate::disk;
 use crate::door::{Door, DoorError};
 use crate::fleet::{Fleets, Knowledge};
+use crate::objects::Objects;
 use crate::pods::{PodEvent, Pods};
 use crate::ready::Readiness;
 use crate::token::{Fetch, Tokens};
@@ -93,6 +95,7 @@ pub struct Home {
     /// What the hub says about generations.
     said: mpsc::Sender<follow::Said>,
     follow: Option<follow::Follow>,
+    objects: Objects,
     today: watch::Receiver<Arc<Fleet>>,
     tokens: Arc<Tokens>,
     readiness: watch::Sender<Readiness>,
@@ -131,8 +134,10 @@ impl Home {
         let door = Door::new(pods.clone(), Arc::clone(&tokens), readiness_rx, files)?;
         let (said, said_rx) = mpsc::channel(EVENTS);
         let workspace_dir = state_dir.join("workspaces").join(&workspace);
+        let objects = Objects::new();
         let follow = follow::Follow {
             fleets,
+            objects: objects.clone(),
             secrets: crate::secrets::Secrets::new(&workspace_dir, &state_key),
             said: said_rx,
             events: events.clone(),
@@ -151,6 +156,7 @@ impl Home {
             door: Some((door, adopt(bind(options.pods)?, options.pods)?)),
             said,
             follow: Some(follow),
+            objects,
             today,
             tokens,
             readiness,
@@ -213,6 +219,9 @@ impl Home {
                 tokens.refresh().await;
             }
         });
+        let scaler = scale::Scaler::new(client.clone(), &self.namespace, self.objects.clone());
+        self.tasks
+            .spawn(scaler.keep(hub.clone(), self.today.clone()));
         let status = status::Status::new(client.clone(), &self.namespace, self.pods.clone());
         let (hub, today) = (hub.clone(), self.today.clone());
         self.tasks.spawn(status.keep(hub, today, verdicts));

@@ -56,6 +56,13 @@ impl Objects {
         (set.listed.len() == Kind::ALL.len()).then(|| objects.cloned().collect())
     }
 
+    /// How many instances an agent's object asks for.
+    pub(crate) fn replicas(&self, agent: &str) -> Option<u32> {
+        let set = self.lock();
+        let object = set.by_kind.get(&Kind::Agent)?.get(agent)?;
+        u32::try_from(object.pointer("/spec/replicas")?.as_u64()?).ok()
+    }
+
     /// Watches every kind until it is dropped.
     pub(crate) async fn watch(self, client: Client, namespace: String, workspace: String) {
         let kinds = Kind::ALL.map(|kind| {
