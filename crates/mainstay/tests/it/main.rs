@@ -10,6 +10,7 @@
 mod chart;
 mod child;
 mod command;
+mod crds;
 mod elsewhere;
 mod example;
 mod fleet;
