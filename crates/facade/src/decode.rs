@@ -178,7 +178,8 @@ mod tests {
     async fn a_body_that_announces_too_much_is_refused_before_it_is_read() {
         let announced = headers(CONTENT_LENGTH, &(MAX_BODY_BYTES + 1).to_string());
         let error = read(&announced, Body::empty(), MAX_BODY_BYTES)
-            .await.unwrap_err();
+            .await
+            .unwrap_err();
         assert_eq!((error.status.as_u16(), error.code), (413, "too_large"));
     }
 

@@ -272,6 +272,7 @@ fn agent(name: &str, runtime: Runtime) -> Agent {
         env: Default::default(),
         secret_env: Default::default(),
         replicas: 1,
+        scale: None,
         concurrency: 1,
         queue_max: 2,
         volume: None,

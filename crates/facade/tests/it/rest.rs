@@ -86,6 +86,50 @@ fn the_same_key_is_the_same_task_and_another_request_with_it_a_conflict() {
 }
 
 #[test]
+fn a_session_leaves_one_hub_as_a_file_and_arrives_at_another() {
+    let (from, to) = (Served::start(), Served::start());
+    let submitted = from
+        .request("POST", "/api/v1/agents/echo/tasks")
+        .header("prefer", "wait=20")
+        .json(&json!({"input": "hello", "session": "s-1"}))
+        .send()
+        .unwrap();
+    let missing = from.post("/api/v1/sessions/nothing/export", &json!({}));
+    assert_eq!(missing.status, 404);
+    let file = from
+        .request("POST", "/api/v1/sessions/s-1/export")
+        .send()
+        .unwrap();
+    assert_eq!(
+        (file.status, file.header("content-type")),
+        (200, Some("application/x-ndjson"))
+    );
+    let import = |file: &[u8]| {
+        let request = to.request("POST", "/api/v1/sessions");
+        request.body(file.to_vec()).send().unwrap()
+    };
+    let imported = import(&file.body).json();
+    assert_eq!(
+        imported["tasks"][0]["id"],
+        submitted.json()["id"],
+        "{imported}"
+    );
+    assert_eq!(imported["tasks"][0]["change"], "new");
+    assert_eq!(
+        to.get("/api/v1/sessions/s-1").json(),
+        from.get("/api/v1/sessions/s-1").json()
+    );
+    let mut changed = file.body.clone();
+    let last = changed.len() - 20;
+    changed[last] ^= 1;
+    let refused = import(&changed);
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (400, json!("invalid"))
+    );
+}
+
+#[test]
 fn bad_requests_are_problem_documents_that_name_the_fault() {
     let served = Served::start();
     let tasks = "/api/v1/agents/echo/tasks";
