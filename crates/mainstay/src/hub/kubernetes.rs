@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::kubernetes::HUB;
 use cluster::Knowledge;
@@ -17,6 +18,10 @@ use super::HubArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
 use crate::telemetry;
+
+/// A pod that isn't heard is noticed after one to two seconds (`cluster::socket`); with this it's away
+/// three to four when its attempts are given to others.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// Where the downward API puts the namespace.
 const NAMESPACE: &str = "POD_NAMESPACE";
@@ -125,6 +130,7 @@ async fn serve(mut options: Options, door: facade::Options) -> Result<(), HubErr
         workspace,
     })
     .await?;
+    hub.lose_after(AWAY);
     telemetry::start(&hub, &workspace_dir);
     let check = key_check(&hub).map_err(|error| failed(&error))?;
     tokio::select! {
