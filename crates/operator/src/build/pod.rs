@@ -78,6 +78,7 @@ fn spec(input: &PodInput<'_>) -> Value {
         "containers": [container(input)],
         "tolerations": tolerations,
         "topologySpreadConstraints": spread(&selector(input)),
+        "affinity": apart(&selector(input)),
         "volumes": volumes(),
     });
     if !input.node_selector.is_empty() {
@@ -94,17 +95,25 @@ fn spec(input: &PodInput<'_>) -> Value {
 }
 
 /// Over nodes and zones, where it can be.
+/// Over nodes alone: the scheduler passes over every node that lacks the label of any constraint, and
+/// many clusters have no zones.
 fn spread(selector: &Value) -> Value {
-    let over = |key: &str| {
-        json!({
-            "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+    json!([{
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector},
+    }])
+}
+
+/// Apart by zones too, where there are any.
+fn apart(selector: &Value) -> Value {
+    json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100,
+        "podAffinityTerm": {
+            "topologyKey": "topology.kubernetes.io/zone",
             "labelSelector": {"matchLabels": selector},
-        })
-    };
-    json!([
-        over("kubernetes.io/hostname"),
-        over("topology.kubernetes.io/zone")
-    ])
+        },
+    }]}})
 }
 
 /// How long pods stay bound to a node that doesn't answer.
