@@ -19,7 +19,7 @@ pub(crate) fn watch(error: &watcher::Error) -> String {
         | Watch::WatchStartFailed(error)
         | Watch::WatchFailed(error) => answer(error),
         Watch::WatchError(status) => status.message.clone(),
-        error => chain(error),
+        error @ Watch::NoResourceVersion => chain(error),
     }
 }
 

@@ -233,6 +233,7 @@ fn agent(concurrency: u32) -> Agent {
         env: Default::default(),
         secret_env: Default::default(),
         replicas: 1,
+        scale: None,
         concurrency,
         queue_max: 10_000,
         volume: None,

@@ -36,6 +36,7 @@ pub fn fleet(change: impl FnOnce(&mut Agent)) -> Fleet {
         env: Default::default(),
         secret_env: Default::default(),
         replicas: 1,
+        scale: None,
         concurrency: 1,
         queue_max: 3,
         volume: None,
