@@ -31,6 +31,8 @@ fn task_goes_on_after(loss: &str) -> Option<Value> {
     let pods = workspace.pods(WORKER);
     let lost = pods.iter().find(|pod| pod.node != hub.node);
     let lost = lost.unwrap_or_else(|| panic!("no instance is away from the hub: {pods:?}"));
+    let has_another = pods.iter().any(|pod| pod.node == hub.node);
+    assert!(has_another, "no instance is beside the hub: {pods:?}");
     // By its own address: that of a service leads through node-1.
     let client = workspace.client_at(&hub);
     // There is room for one on each instance.

@@ -16,6 +16,11 @@ const INSTANCES: usize = 2;
 /// Of ten victims: the others are agents' processes.
 const PODS: u64 = 2;
 const HUBS: u64 = 1;
+/// A kubelet starts a container again at once the first time, then after 10 s, 20 s and so on: what
+/// more deaths of a hub would measure is that.
+const MOST_HUBS: usize = 2;
+/// For each task. Deaths without end would keep any task from its own.
+const DEATHS: usize = 3;
 
 fn tasks() -> usize {
     let given = std::env::var("MAINSTAY_SWEEP_TASKS").ok();
@@ -31,13 +36,17 @@ struct Deaths {
 }
 
 impl Deaths {
+    fn all(&self) -> usize {
+        self.agents + self.pods + self.hubs
+    }
+
     /// Ends something, if it's there to be ended.
     fn draw(&mut self, scene: &Scene, random: &mut Random) {
         let drawn = random.below(10);
-        if drawn < HUBS {
+        if drawn < HUBS && self.hubs < MOST_HUBS {
             let hub = scene.workspace.hub_pod().processes("bin/mainstay");
             self.hubs += usize::from(hub.into_iter().any(processes::kill));
-        } else if drawn < HUBS + PODS {
+        } else if (HUBS..HUBS + PODS).contains(&drawn) {
             let agent: &&str = random.choose(&[TALKER, WORKER]);
             let pods = scene.workspace.pods(agent);
             if !pods.is_empty() {
@@ -73,7 +82,7 @@ fn a_sweep_of_deaths_loses_no_task_and_repeats_nothing_unsaid() {
     // Two at a time, a second of work each, and as much again for what is killed.
     let bound = Duration::from_secs(120 + 10 * submitted.len() as u64);
     until("every task's end", bound, || {
-        if Instant::now() >= next {
+        if Instant::now() >= next && deaths.all() < DEATHS * submitted.len() {
             deaths.draw(&scene, &mut random);
             next = Instant::now() + Duration::from_millis(random.between(300, 2000));
         }
