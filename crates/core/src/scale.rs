@@ -1,9 +1,9 @@
 //! How many instances an agent should have: queue depth, connections and idleness in, a number out.
 //!
 //! Up at once, down late. A rise follows the present load; a fall waits until the load has been
-//! lower for the whole of `idle_after`, and never goes below what works or is connected, so that
-//! scaling down ends nothing that is under way. An agent at zero is woken by the first task or
-//! connection.
+//! lower for the whole of `idle_after`, and then for a moment in which nothing is under way: which
+//! instance goes is not decided here, and it could be one that works. An agent at zero is woken by
+//! the first task or connection.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct Policy {
     pub connections_per_instance: u32,
 }
 
-/// The load of one agent at one moment. A parked task asks a person, not a machine: it isn't counted.
+/// The load of one agent at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Tasks that nobody holds yet and that an instance could take.
@@ -36,6 +36,9 @@ pub struct Load {
     pub working: u32,
     /// Instances that hold at least one.
     pub busy_instances: u32,
+    /// Tasks that ask a person: an agent with one of them isn't idle, and needs no more than one
+    /// instance for them.
+    pub asking: u32,
     /// Conversations that clients hold open.
     pub connections: u32,
     /// Instances there should be by what was decided last.
@@ -59,7 +62,7 @@ pub fn wanted(policy: &Policy, load: Load, calm: &mut Calm, now_ms: u64) -> u32 
     }
     let since = *calm.since_ms.get_or_insert(now_ms);
     calm.most = calm.most.max(asked);
-    if now_ms.saturating_sub(since) < policy.idle_after_ms {
+    if now_ms.saturating_sub(since) < policy.idle_after_ms || load.busy_instances > 0 {
         return load.replicas.clamp(policy.min, policy.max);
     }
     let fallen = calm.most;
@@ -84,7 +87,7 @@ fn asked(policy: &Policy, load: Load) -> u32 {
     by_queue
         .max(by_connections)
         .max(load.busy_instances)
-        .max(u32::from(open > 0))
+        .max(u32::from(open > 0 || load.asking > 0))
         .clamp(policy.min, policy.max)
 }
 
@@ -155,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn a_question_to_a_person_keeps_one_instance() {
+        check(
+            Load {
+                asking: 7,
+                ..Load::default()
+            },
+            1,
+        );
+    }
+
+    #[test]
     fn connections_alone_keep_instances() {
         let connections = |connections| Load {
             connections,
@@ -202,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_busy_is_never_scaled_away() {
+    fn nothing_is_scaled_away_while_something_is_busy() {
         let (policy, mut calm) = (policy(), Calm::default());
         let load = Load {
             working: 4,
@@ -211,7 +225,19 @@ mod tests {
             ..Load::default()
         };
         assert_eq!(wanted(&policy, load, &mut calm, 0), 5);
-        assert_eq!(wanted(&policy, load, &mut calm, 400_000), 4);
+        assert_eq!(wanted(&policy, load, &mut calm, 400_000), 5);
+        let done = Load {
+            working: 0,
+            busy_instances: 0,
+            ..load
+        };
+        assert_eq!(wanted(&policy, done, &mut calm, 400_001), 4);
+        let fewer = Load {
+            replicas: 4,
+            ..done
+        };
+        assert_eq!(wanted(&policy, fewer, &mut calm, 400_002), 4);
+        assert_eq!(wanted(&policy, fewer, &mut calm, 700_002), 0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How much each agent has to do, for whoever decides how many instances it should have.
 //!
-//! What is counted is work: a task that waits or is worked on, a conversation that is open. A task
-//! that asks a person, or rests for its provider, needs no instance until it goes on.
+//! What is counted is work: a task that waits, is worked on or asks a person, a call of a service
+//! outside any task, a conversation that is open. A task that rests for its provider, or whose agent
+//! somebody stopped, needs no instance until it goes on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -79,13 +80,16 @@ impl State {
             .collect();
         for open in self.tasks.values() {
             let task = &open.record.task;
-            let Some(load) = loads.get_mut(&task.agent).filter(|_| !task.ambient) else {
+            let Some(load) = loads.get_mut(&task.agent) else {
                 continue;
             };
-            if task.lease.is_some() {
+            if task.lease.is_some() || task.ambient && open.has_calls() {
                 load.working += 1;
+            } else if task.state.is_parked() {
+                load.asking += 1;
             } else if open.is_waiting()
                 && open.rests_until.is_none()
+                && !self.stopped.contains(&task.agent)
                 && !self.session_is_busy(&open.record)
             {
                 load.waiting += 1;

@@ -61,6 +61,10 @@ impl Resolver<'_> {
             let message = format!("{} is in env and in secretEnv", quoted(name));
             self.problem(object, &format!("spec.secretEnv.{name}"), message);
         }
+        for (name, secret) in &spec.secret_env {
+            let field = format!("spec.secretEnv.{name}.secretRef.name");
+            self.secret_is_not_ours(object, &field, &secret.secret_ref);
+        }
         self.on_kubernetes(object, spec);
         Agent {
             name: object.name().to_owned(),

@@ -1,7 +1,8 @@
 //! Fields that only one home of the two reads: said where they are written, never passed over in silence.
 
 use super::Resolver;
-use crate::credential::CredentialSpec;
+use crate::credential::{CredentialSpec, SecretKey};
+use crate::kubernetes::HUB;
 use crate::manifest::Object;
 
 /// Where a fleet is meant to run.
@@ -33,6 +34,9 @@ impl Resolver<'_> {
         if self.facts.home == Home::Box {
             return;
         }
+        if let Some(secret) = &spec.secret_ref {
+            self.secret_is_not_ours(object, &format!("{field}.secretRef.name"), secret);
+        }
         for (name, written) in [("env", spec.env.is_some()), ("file", spec.file.is_some())] {
             if written {
                 let field = format!("{field}.{name}");
@@ -40,6 +44,14 @@ impl Resolver<'_> {
                 let hint = "put it into a Secret and write `secretRef: {name: …, key: …}`";
                 self.hinted(object, &field, message, hint);
             }
+        }
+    }
+
+    /// Refuses the hub's own Secret: whoever writes objects could have its keys sent anywhere.
+    pub(super) fn secret_is_not_ours(&mut self, object: &Object, field: &str, secret: &SecretKey) {
+        if self.facts.home == Home::Kubernetes && secret.name == HUB {
+            let message = format!("`{field}` is the hub's own Secret, which it gives to nobody");
+            self.problem(object, field, message);
         }
     }
 }

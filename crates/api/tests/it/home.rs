@@ -269,3 +269,32 @@ spec:
       hint: put it into a Secret and write `secretRef: {name: …, key: …}`
     "#);
 }
+
+#[test]
+fn the_hubs_own_secret_is_given_to_nobody() {
+    let set = r#"
+apiVersion: mainstay.dev/v1alpha1
+kind: Provider
+metadata: {name: openai}
+spec: {credential: {secretRef: {name: mainstay-hub, key: tls.key}}}
+---
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  runtime: {exec: {command: [agent]}}
+  secretEnv: {KEY: {secretRef: {name: mainstay-hub, key: tls.key}}}
+"#;
+    let said = check_on_kubernetes(set);
+    for field in [
+        "spec.credential.secretRef.name",
+        "spec.secretEnv.KEY.secretRef.name",
+    ] {
+        let sentence = format!("`{field}` is the hub's own Secret, which it gives to nobody");
+        assert!(said.contains(&sentence), "{said}");
+    }
+    assert!(
+        !check(set).contains("own Secret"),
+        "on one server the name means nothing"
+    );
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use api::fleet::{Scale, ScaleBy};
 use api::{Fleet, Kind};
+use futures_util::future::join_all;
 use hub::Hub;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -25,7 +26,12 @@ const MANAGER: &str = "mainstay-hub";
 /// Idleness ends by time alone, and connections come without an entry.
 const TICK: Duration = Duration::from_secs(1);
 /// A burst of entries is looked at once in this time.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(50);
+/// In this time an object says what was written.
+const ECHO: Duration = Duration::from_secs(5);
+/// After a refusal, doubled each time.
+const REST: Duration = Duration::from_secs(1);
+const MOST_REST: Duration = Duration::from_secs(30);
 /// What the API server has for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Conversations that one instance is meant to carry.
@@ -36,9 +42,11 @@ const CONNECTIONS: u32 = 100;
 struct Known {
     /// As its object says it.
     seen: u32,
-    /// As it was written since; its object will say so.
-    written: Option<u32>,
+    /// As it was written since, and when; its object will say so.
+    written: Option<(u32, Instant)>,
     calm: Calm,
+    /// After a refusal: not tried again before, and how long the last wait was.
+    rests: Option<(Instant, Duration)>,
 }
 
 /// The writer.
@@ -90,6 +98,7 @@ impl Scaler {
         // The hub is stopping.
         let Ok(loads) = hub.loads().await else { return };
         let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut wanted = Vec::new();
         for (agent, scale) in scaled {
             let Some(seen) = self.objects.replicas(agent) else {
                 continue;
@@ -97,10 +106,18 @@ impl Scaler {
             let mut load = loads.get(agent).copied().unwrap_or_default();
             let known = self.known.entry(agent.to_owned()).or_default();
             load.replicas = known.now(seen);
-            let wanted = scale::wanted(&policy(scale), load, &mut known.calm, now_ms);
-            if wanted != load.replicas && self.write(agent, wanted).await {
-                self.known.entry(agent.to_owned()).or_default().written = Some(wanted);
+            let replicas = scale::wanted(&policy(scale), load, &mut known.calm, now_ms);
+            if replicas != load.replicas && known.may_write() {
+                wanted.push((agent, replicas));
             }
+        }
+        let written = wanted
+            .iter()
+            .map(|(agent, replicas)| self.write(agent, *replicas));
+        let written = join_all(written).await;
+        for ((agent, replicas), done) in wanted.into_iter().zip(written) {
+            let known = self.known.entry(agent.to_owned()).or_default();
+            known.wrote(replicas, done);
         }
     }
 
@@ -133,13 +150,31 @@ impl Scaler {
 }
 
 impl Known {
-    /// The number there is: what was written, until its object says anything else than before.
+    /// The number there is: what was written, until its object says anything else than before. An
+    /// object that still says the same after a while was written back by somebody else.
     fn now(&mut self, seen: u32) -> u32 {
-        if self.seen != seen {
+        let is_late = |(_, at): &(u32, Instant)| at.elapsed() > ECHO;
+        if self.seen != seen || self.written.as_ref().is_some_and(is_late) {
             self.seen = seen;
             self.written = None;
         }
-        self.written.unwrap_or(seen)
+        self.written.map_or(seen, |(replicas, _)| replicas)
+    }
+
+    fn may_write(&self) -> bool {
+        self.rests.is_none_or(|(until, _)| Instant::now() >= until)
+    }
+
+    fn wrote(&mut self, replicas: u32, done: bool) {
+        if done {
+            self.written = Some((replicas, Instant::now()));
+            self.rests = None;
+            return;
+        }
+        let wait = self
+            .rests
+            .map_or(REST, |(_, before)| (before * 2).min(MOST_REST));
+        self.rests = Some((Instant::now() + wait, wait));
     }
 }
 
@@ -161,13 +196,35 @@ fn policy(scale: &Scale) -> Policy {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_written_counts_until_the_object_changes() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_counts_until_the_object_changes() {
         let mut known = Known::default();
         assert_eq!(known.now(2), 2);
-        known.written = Some(5);
+        known.wrote(5, true);
         assert_eq!(known.now(2), 5);
         assert_eq!(known.now(5), 5);
         assert_eq!(known.now(7), 7, "somebody else wrote");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_wrote_back_at_once_is_seen_in_the_end() {
+        let mut known = Known::default();
+        assert_eq!(known.now(0), 0);
+        known.wrote(2, true);
+        assert_eq!(known.now(0), 2);
+        tokio::time::advance(ECHO + TICK).await;
+        assert_eq!(known.now(0), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_not_repeated_at_every_entry() {
+        let mut known = Known::default();
+        known.wrote(2, false);
+        assert!(!known.may_write());
+        tokio::time::advance(REST).await;
+        assert!(known.may_write());
+        known.wrote(2, false);
+        tokio::time::advance(REST).await;
+        assert!(!known.may_write());
     }
 }
