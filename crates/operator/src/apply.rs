@@ -102,6 +102,15 @@ pub(crate) async fn one(context: &Context, object: &Object) -> Result<(), Error>
     }
 }
 
+/// The same, as the API server has it now: what is known of a namespace may be old without it.
+pub(crate) async fn one_anew(context: &Context, object: &Object) -> Result<(), Error> {
+    if let Some(namespace) = &object.namespace {
+        let world = &context.world;
+        world.remove_owned(namespace, object.resource, &object.name);
+    }
+    one(context, object).await
+}
+
 /// Makes the cluster have it, if it hasn't.
 async fn renew(context: &Context, object: &Object, owned: Option<Owned>) -> Result<(), Error> {
     match owned {
@@ -143,6 +152,11 @@ async fn known(context: &Context, object: &Object) -> Result<Option<Owned>, Erro
             return Ok(owned);
         }
     }
+    asked(context, object).await
+}
+
+/// What is there, by the API server.
+async fn asked(context: &Context, object: &Object) -> Result<Option<Owned>, Error> {
     let found = api(
         &context.client,
         object.resource,

@@ -10,6 +10,8 @@ mod context;
 mod controller;
 mod dereference;
 mod error;
+#[cfg(test)]
+mod fake;
 mod health;
 mod homes;
 pub mod install;

@@ -37,8 +37,7 @@ pub(super) async fn reconcile(
     key: &Key,
 ) -> Result<Option<Duration>, Error> {
     let Some(found) = dereference(context, key).await? else {
-        leave::leave(context, key).await?;
-        return Ok(None);
+        return leave::leave(context, key).await;
     };
     let validated = validate(found);
     let prepared = prepare(context, validated);

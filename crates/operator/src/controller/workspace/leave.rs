@@ -11,15 +11,24 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::namespace;
 use crate::FIELD_MANAGER;
 use crate::apply;
 use crate::context::Context;
+use crate::dereference::owner;
 use crate::error::Error;
 use crate::install::IN_WORKSPACE_ROLE;
 use crate::object::Resource;
+use crate::status::{self, Status};
+use crate::verdict::Verdict;
 use crate::watch::kind_resource;
-use crate::world::{FINALIZER, Key};
+use crate::world::{FINALIZER, Key, Written};
+
+/// When its namespace is looked at again while what is in it isn't known: rights may have been
+/// taken from us meanwhile.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Its end waits for us from now on.
 pub(super) async fn hold(context: &Context, key: &Key) -> Result<(), Error> {
@@ -27,26 +36,18 @@ pub(super) async fn hold(context: &Context, key: &Key) -> Result<(), Error> {
 }
 
 /// Does what is to be done at its end, as often as it is asked; nothing if it isn't ending.
-pub(super) async fn leave(context: &Arc<Context>, key: &Key) -> Result<(), Error> {
+pub(super) async fn leave(context: &Arc<Context>, key: &Key) -> Result<Option<Duration>, Error> {
     let namespace = &key.name;
     let written = context.world.written(key);
-    if written.as_ref().is_some_and(|written| !written.deleting) {
-        return Ok(());
-    }
-    if written.is_some_and(|written| written.is_held) {
-        context.homes.watch(context, namespace);
-        if !context.world.is_known(namespace) {
-            // Looked at again when it is.
-            return Ok(());
-        }
-        for resource in Resource::WATCHED {
-            for name in context.world.owned_names(namespace, resource) {
-                if !is_own_right(resource, &name) {
-                    apply::remove(context, resource, namespace, &name).await?;
-                }
+    match written {
+        Some(written) if !written.deleting => return Ok(None),
+        Some(written) if written.is_held => {
+            if !emptied(context, key, &written).await? {
+                return Ok(Some(AGAIN));
             }
+            finalizers(context, key, &[]).await?;
         }
-        finalizers(context, key, &[]).await?;
+        _ => {}
     }
     context.homes.leave(context, namespace);
     for (other, _) in context.world.all_written(namespace) {
@@ -54,7 +55,43 @@ pub(super) async fn leave(context: &Arc<Context>, key: &Key) -> Result<(), Error
             context.push(other);
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether nothing of ours is left in its namespace, or nothing there is ours to remove: it is gone
+/// or going with all that is in it, or whoever owns it has taken it back.
+async fn emptied(context: &Arc<Context>, key: &Key, written: &Written) -> Result<bool, Error> {
+    let namespace = namespace::read(context, &key.name).await?;
+    if !namespace.is_some_and(|namespace| namespace.is_given(&key.name)) {
+        return Ok(true);
+    }
+    let emptied = empty(context, key, written).await;
+    let verdict = match &emptied {
+        Ok(_) => Verdict::waiting("Leaving", "what was made in its namespace is being removed"),
+        Err(error) => Verdict::of_error(error),
+    };
+    status::update(context, key, written, Status::of(verdict)).await?;
+    emptied
+}
+
+/// Removes what was made in its namespace, with the rights to do so; false if that isn't known yet.
+async fn empty(context: &Arc<Context>, key: &Key, written: &Written) -> Result<bool, Error> {
+    let namespace = &key.name;
+    let owner = owner(key, written);
+    let rights = crate::rbac::in_namespace(namespace, &owner, &context.namespace);
+    apply::one_anew(context, &rights).await?;
+    context.homes.watch(context, namespace);
+    if !context.world.is_known(namespace) {
+        return Ok(false);
+    }
+    for resource in Resource::WATCHED {
+        for name in context.world.owned_names(namespace, resource) {
+            if !is_own_right(resource, &name) {
+                apply::remove(context, resource, namespace, &name).await?;
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Goes with the Workspace, by its owner reference: until then the others are removed by it.
@@ -85,3 +122,6 @@ async fn finalizers(context: &Context, key: &Key, finalizers: &[&str]) -> Result
         Err(source) => Err(Error::Status { source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,11 @@ impl Namespace {
         self.metadata.metadata.deletion_timestamp.is_some()
     }
 
+    /// Whether it was given to the workspace of its name, and stays.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        !self.is_going() && self.label(WORKSPACE_LABEL) == Some(name)
+    }
+
     fn label(&self, name: &str) -> Option<&str> {
         let labels = self.metadata.metadata.labels.as_ref()?;
         labels.get(name).map(String::as_str)
@@ -60,9 +65,9 @@ pub(super) fn refusal(name: &str, namespace: Option<&Namespace>) -> Option<Verdi
         let message = format!("namespace {name} is being deleted");
         return Some(Verdict::waiting("NamespaceTerminating", message));
     }
-    match namespace.label(WORKSPACE_LABEL) {
-        Some(workspace) if workspace == name => None,
-        _ => Some(Verdict::problem(
+    match namespace.is_given(name) {
+        true => None,
+        false => Some(Verdict::problem(
             "NamespaceNotOurs",
             format!(
                 "namespace {name} was there before: to let this Workspace have it, run kubectl label namespace {name} {WORKSPACE_LABEL}={name}"
