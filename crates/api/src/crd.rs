@@ -134,7 +134,6 @@ fn columns(kind: Kind) -> Vec<Value> {
         Kind::ToolRegistry => vec![column("Tools", "integer", ".status.toolCount")],
         Kind::Workspace => vec![
             column("Hub", "boolean", ".status.hub.ready"),
-            column("Isolation", "string", ".status.isolation"),
             wide("Namespace", "string", ".status.namespace"),
         ],
     });

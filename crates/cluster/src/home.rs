@@ -222,7 +222,8 @@ impl Home {
         let scaler = scale::Scaler::new(client.clone(), &self.namespace, self.objects.clone());
         self.tasks
             .spawn(scaler.keep(hub.clone(), self.today.clone()));
-        let status = status::Status::new(client.clone(), &self.namespace, self.pods.clone());
+        let (pods, objects) = (self.pods.clone(), self.objects.clone());
+        let status = status::Status::new(client.clone(), &self.namespace, pods, objects);
         let (hub, today) = (hub.clone(), self.today.clone());
         self.tasks.spawn(status.keep(hub, today, verdicts));
     }

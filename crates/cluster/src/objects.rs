@@ -1,8 +1,8 @@
 //! The workspace's custom resources as they are now, and a word when they changed.
 //!
-//! One watch for each kind. Objects are kept as JSON, whatever they hold: what an object means, and
-//! whether it means anything, is `fleet`'s to find out. Until every kind was listed once there is
-//! no set, so that a hub that starts takes nothing for removed.
+//! One watch for each kind. Objects are kept as JSON, whatever they hold and however deep: what an
+//! object means, and whether it means anything, is `fleet`'s to find out. Until every kind was
+//! listed once there is no set, so that a hub that starts takes nothing for removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::Kind;
 use api::kubernetes::{GROUP, VERSION};
 use futures_util::StreamExt as _;
-use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::watch;
+
+use crate::custom_resource::{CustomResource, PAGE};
 
 /// The set. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,6 +57,13 @@ impl Objects {
         (set.listed.len() == Kind::ALL.len()).then(|| objects.cloned().collect())
     }
 
+    /// Which object of this name it is.
+    pub(crate) fn uid(&self, kind: Kind, name: &str) -> Option<String> {
+        let set = self.lock();
+        let object = set.by_kind.get(&kind)?.get(name)?;
+        Some(object.pointer("/metadata/uid")?.as_str()?.to_owned())
+    }
+
     /// How many instances an agent's object asks for.
     pub(crate) fn replicas(&self, agent: &str) -> Option<u32> {
         let set = self.lock();
@@ -74,15 +82,16 @@ impl Objects {
 
     async fn watch_kind(self, client: Client, kind: Kind, namespace: &str, workspace: &str) {
         let resource = resource(kind);
-        let (api, config): (Api<DynamicObject>, _) = match kind {
+        let config = watcher::Config::default().page_size(PAGE);
+        let (api, config): (Api<CustomResource>, _) = match kind {
             // The hub may see its own alone.
             Kind::Workspace => (
                 Api::all_with(client, &resource),
-                watcher::Config::default().fields(&format!("metadata.name={workspace}")),
+                config.fields(&format!("metadata.name={workspace}")),
             ),
             _ => (
                 Api::namespaced_with(client, namespace, &resource),
-                watcher::Config::default(),
+                config,
             ),
         };
         let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
@@ -97,7 +106,7 @@ impl Objects {
         }
     }
 
-    fn seen(&self, kind: Kind, event: Event<DynamicObject>) {
+    fn seen(&self, kind: Kind, event: Event<CustomResource>) {
         let mut set = self.lock();
         let is_changed = set.take(kind, event);
         drop(set);
@@ -113,7 +122,7 @@ impl Objects {
 }
 
 impl Set {
-    fn take(&mut self, kind: Kind, event: Event<DynamicObject>) -> bool {
+    fn take(&mut self, kind: Kind, event: Event<CustomResource>) -> bool {
         let known = self.by_kind.entry(kind).or_default();
         match event {
             Event::Init => {
@@ -137,14 +146,14 @@ impl Set {
                 known.insert(name, value.clone()) != Some(value)
             }
             Event::Delete(object) => known
-                .remove(&object.metadata.name.unwrap_or_default())
+                .remove(&object.0.metadata.name.unwrap_or_default())
                 .is_some(),
         }
     }
 }
 
 /// The object as somebody applied it: what the server and controllers write changes nothing.
-fn plain(kind: Kind, object: DynamicObject) -> (String, Value) {
+fn plain(kind: Kind, CustomResource(object): CustomResource) -> (String, Value) {
     let name = object.metadata.name.clone().unwrap_or_default();
     let mut value = serde_json::to_value(object).unwrap_or_default();
     value["apiVersion"] = api::API_VERSION.into();
@@ -165,8 +174,10 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::kubernetes::document;
 
-    fn agent(name: &str, spec: &Value, version: &str) -> DynamicObject {
+
+    fn agent(name: &str, spec: &Value, version: &str) -> CustomResource {
         let object = serde_json::json!({
             "apiVersion": "mainstay.dev/v1alpha1", "kind": "Agent",
             "metadata": {"name": name, "resourceVersion": version}, "spec": spec,
@@ -199,5 +210,34 @@ mod tests {
         objects.seen(Kind::Agent, Event::Init);
         objects.seen(Kind::Agent, Event::InitDone);
         assert_eq!(counted(), 2);
+    }
+    #[test]
+    fn one_that_is_too_deep_is_left_out_or_as_it_was_and_the_others_go_on() {
+        let facts = api::Facts::new(&|_, _| None, &|_| Err(String::new()));
+        let registry = |name: &str, levels: usize| -> CustomResource {
+            let (open, close) = (r#"{"a":"#.repeat(levels), "}".repeat(levels));
+            let text = format!(
+                r#"{{"metadata":{{"name":"{name}"}},"spec":{{"tools":[{{"name":"t","http":{{
+                "url":"http://127.0.0.1:9/","method":"POST","body":{open}1{close}}}}}]}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let objects = Objects::new();
+        for kind in Kind::ALL {
+            objects.seen(kind, Event::Init);
+            if kind == Kind::ToolRegistry {
+                objects.seen(kind, Event::InitApply(registry("deep", 5_000)));
+                objects.seen(kind, Event::InitApply(registry("good", 1)));
+            }
+            objects.seen(kind, Event::InitDone);
+        }
+        objects.seen(Kind::ToolRegistry, Event::Apply(registry("good", 200)));
+        let documents: Vec<_> = objects.all().unwrap().iter().map(document).collect();
+        let good = plain(Kind::ToolRegistry, registry("good", 1)).1;
+        let last_good = |_: Kind, name: &str| (name == "good").then(|| document(&good));
+        let made = api::kubernetes::resolve_lenient(&documents, &facts, &last_good);
+        let refused: Vec<_> = made.refused.iter().map(|it| (&*it.name, it.kept)).collect();
+        assert_eq!(refused, [("deep", false), ("good", true)]);
+        assert!(made.resolved.fleet.tools.contains_key("good/t"));
     }
 }

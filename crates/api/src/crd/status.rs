@@ -38,7 +38,6 @@ fn own(kind: Kind) -> Value {
             },
             "costToday": told(text(), "US dollars since midnight UTC; absent where a price is unknown."),
             "version": told(text(), "The version that runs."),
-            "activeGeneration": told(integer(), "The fleet's generation that runs."),
         }),
         Kind::Provider => json!({
             "agents": agents(),
@@ -59,10 +58,8 @@ fn own(kind: Kind) -> Value {
                 "properties": {
                     "ready": told(json!({"type": "boolean"}), "Whether it takes tasks."),
                     "address": told(text(), "Where clients in the cluster reach it."),
-                    "version": told(text(), "Its version."),
                 },
             },
-            "isolation": told(text(), "Whether the network keeps agents apart, as a pod has tried."),
         }),
     }
 }

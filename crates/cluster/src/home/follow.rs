@@ -84,8 +84,9 @@ impl Follow {
                     burst = Some((now + QUIET, last));
                 }
                 () = until(due) => {
-                    burst = None;
-                    self.propose(&objects).await;
+                    let is_done = self.propose(&objects).await;
+                    let again = Instant::now() + PATIENCE;
+                    burst = (!is_done).then_some((again, again));
                 }
                 () = tokio::time::sleep_until(secrets) => {
                     let pace = if self.read_secrets().await { SECRETS } else { MISSING };
@@ -110,14 +111,17 @@ impl Follow {
         }
     }
 
-    async fn propose(&mut self, objects: &Objects) {
-        let Some(all) = objects.all() else { return };
+    /// Whether nothing is left to do: a disk that is full may not stay so.
+    async fn propose(&mut self, objects: &Objects) -> bool {
+        let Some(all) = objects.all() else {
+            return true;
+        };
         let proposed = match self.fleets.propose(&all) {
             Ok(Some(proposed)) => proposed,
-            Ok(None) => return,
+            Ok(None) => return true,
             Err(error) => {
                 tracing::error!(%error, "a generation can't be written");
-                return;
+                return false;
             }
         };
         self.coming = generation::load(self.fleets.state_dir(), proposed.number);
@@ -126,6 +130,7 @@ impl Follow {
         let message = ToHub::GenerationProposed { number, hash };
         // The hub is gone only when the process ends.
         let _gone = self.events.send(HomeEvent::Message(message)).await;
+        true
     }
 
     /// Of today's fleet, and of the one that may be next; whether all were there.

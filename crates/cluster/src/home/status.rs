@@ -12,14 +12,15 @@ use std::time::Duration;
 use api::{Fleet, Kind};
 use hub::Hub;
 use hub::tally::Tally;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::keys::{Verdict, Verdicts};
 use crate::clock::now_seconds;
-use crate::objects::resource;
+use crate::custom_resource::CustomResource;
+use crate::objects::{Objects, resource};
 use crate::pods::Pods;
 
 /// The field manager.
@@ -31,7 +32,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// A condition's message may have 32 KiB; nobody reads more than this.
 const MAX_MESSAGE: usize = 1024;
 
-/// What was written last, by kind and name.
+/// Statuses by kind and name.
 type Written = BTreeMap<(Kind, String), Value>;
 
 /// The writer.
@@ -39,18 +40,21 @@ pub(super) struct Status {
     client: Client,
     namespace: String,
     pods: Pods,
-    written: Written,
+    objects: Objects,
+    /// What was written last, and to which object: one that was made anew has no status.
+    written: BTreeMap<(Kind, String), (String, Value)>,
     /// When a condition became what it is.
     since: BTreeMap<String, (Verdict, String)>,
 }
 
 impl Status {
-    pub(super) fn new(client: Client, namespace: &str, pods: Pods) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, pods: Pods, objects: Objects) -> Self {
         Self {
             client,
             namespace: namespace.to_owned(),
             pods,
-            written: Written::new(),
+            objects,
+            written: BTreeMap::new(),
             since: BTreeMap::new(),
         }
     }
@@ -106,12 +110,17 @@ impl Status {
     }
 
     async fn write(&mut self, object: (Kind, String), status: Value) {
-        if self.written.get(&object) == Some(&status) {
+        let (kind, name) = &object;
+        let Some(uid) = self.objects.uid(*kind, name) else {
+            return;
+        };
+        let content = (uid, status);
+        if self.written.get(&object) == Some(&content) {
             return;
         }
-        let (kind, name) = &object;
+        let status = &content.1;
         let resource = resource(*kind);
-        let api: Api<DynamicObject> =
+        let api: Api<CustomResource> =
             Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
         let body = json!({
             "apiVersion": api::API_VERSION, "kind": kind.name(),
@@ -122,7 +131,7 @@ impl Status {
         let written = tokio::time::timeout(ANSWER, api.patch_status(name, &parameters, &patch));
         match written.await {
             Ok(Ok(_)) => {
-                self.written.insert(object, status);
+                self.written.insert(object, content);
             }
             Ok(Err(error)) => {
                 let error = crate::said::answer(&error);

@@ -69,7 +69,6 @@ fn of_agent(seen: &Seen<'_>, agent: &AgentView, known: &Agent) -> Value {
             "open": agent.queued + agent.working,
         },
         "version": runs.into_iter().collect::<Vec<_>>().join(", "),
-        "activeGeneration": agent.generation,
     });
     // Unknown is left out, and is not 0.
     if let Some(usd) = seen.tally.usd(&agent.name) {
@@ -197,7 +196,7 @@ mod tests {
             of(Kind::Agent, "helper"),
             json!({
                 "tasks": {"waiting": 2, "working": 1, "open": 3}, "version": "t",
-                "activeGeneration": 7, "costToday": "0.00",
+                "costToday": "0.00",
             })
         );
         assert_eq!(
