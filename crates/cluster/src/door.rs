@@ -2,8 +2,10 @@
 //!
 //! A pod dials in and is believed by its token alone (`token`). An offer is kept for the hub to
 //! use; a gateway connection is joined with the instance's own loopback listener, so that the
-//! gateway knows by the listener whose call it is. What a stranger can hold is bounded before the
-//! token is read.
+//! gateway knows by the listener whose call it is. What a stranger can hold is bounded until its
+//! token is believed (`strangers`).
+
+mod strangers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,21 +19,22 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::offer::{Offer, Stream, write};
-use crate::pods::{PodError, Pods};
+use crate::pods::Pods;
 use crate::ready::Readiness;
 use crate::token::{Identity, Tokens};
 use crate::{pipe, socket};
+use strangers::{Place, Strangers};
 
 /// The first frame: a token has one or two KiB.
 const MAX_FIRST: usize = 64 * 1024;
 /// For the handshake and the first frame together.
-const FIRST: Duration = Duration::from_secs(10);
-/// Connections that haven't shown a token yet; more wait in the listen backlog.
-const STRANGERS: usize = 256;
+const FIRST: Duration = Duration::from_secs(3);
+/// How long one waits to be heard: no relay is still there after it.
+const TURN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: out of descriptors, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,17 +87,17 @@ impl Door {
 
     /// Serves until it is dropped.
     pub async fn serve(self, listener: TcpListener) {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let strangers = Strangers::new();
         loop {
-            // The semaphore is never closed.
-            let Ok(slot) = Arc::clone(&strangers).acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
+                    let Some(place) = strangers.place(peer.ip()) else {
+                        tracing::debug!(%peer, "too many strangers are at the pods' door");
+                        continue;
+                    };
                     let door = self.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = door.welcome(stream, slot).await {
+                        if let Err(error) = door.welcome(stream, place).await {
                             tracing::debug!(%error, "a pod's connection ended");
                         }
                     });
@@ -107,8 +110,9 @@ impl Door {
         }
     }
 
-    async fn welcome(self, stream: TcpStream, slot: OwnedSemaphorePermit) -> io::Result<()> {
+    async fn welcome(self, stream: TcpStream, place: Place) -> io::Result<()> {
         socket::watch(&stream)?;
+        let turn = tokio::time::timeout(TURN, place.turn()).await?;
         let first = async {
             let mut stream = self.tls.accept(stream).await?;
             let frame = first_frame(&mut stream).await?;
@@ -116,7 +120,6 @@ impl Door {
         };
         let (mut stream, frame) = tokio::time::timeout(FIRST, first).await??;
         let admitted = self.admit(&frame).await;
-        drop(slot);
         let identity = match admitted {
             Ok(identity) => identity,
             Err(refused) => {
@@ -124,6 +127,7 @@ impl Door {
                 return refuse(stream, refused).await;
             }
         };
+        drop((turn, place));
         let versions = Versions::OURS;
         write(&mut stream, &ToPod::Welcome { versions }).await?;
         match frame.purpose {
@@ -156,7 +160,7 @@ impl Door {
         let met = self.pods.meet(&identity, frame).await;
         met.map_err(|error| Refused {
             reason: error.to_string(),
-            retry: error != PodError::Replaced,
+            retry: error.may_pass(),
         })?;
         Ok(identity)
     }

@@ -5,6 +5,8 @@
 //! gateway reach a pod as they reach a process beside them. A pod stays listed for a while after
 //! its last offer: it may only be out of reach, and when its work is lost is the hub's to say.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,11 @@ use contract::pod::{FromPod, Purpose, Target};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::clock::now_seconds;
 use crate::doors::Doors;
 use crate::offer::{Offer, Stream};
 use crate::token::Identity;
+use names::Names;
 
 /// Pods at once.
 pub const MAX_PODS: usize = 2048;
@@ -30,8 +34,6 @@ pub const MAX_GATEWAY: usize = 1024;
 const LISTED: Duration = Duration::from_secs(60);
 /// How long who wants to reach a pod waits for an offer.
 const OFFER_WAIT: Duration = Duration::from_secs(2);
-/// Pods of one name that were there before: their tokens may still be valid.
-const MAX_PAST: usize = 16;
 /// Above every process id: the hub tells by it whether an instance has a new shim, and must take no
 /// process of this host for one.
 const FIRST_SERIAL: u32 = 1 << 23;
@@ -45,8 +47,17 @@ pub enum PodError {
     TooManyOffers,
     #[error("pod was replaced by a newer one of its name")]
     Replaced,
+    #[error("pod was of another kind before")]
+    OtherKind,
     #[error("its sockets could not be opened")]
     Sockets,
+}
+
+impl PodError {
+    /// Whether a later try can end otherwise.
+    pub(crate) fn may_pass(self) -> bool {
+        !matches!(self, Self::Replaced | Self::OtherKind)
+    }
 }
 
 /// What the home is told.
@@ -77,6 +88,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Known {
     by_name: BTreeMap<String, Pod>,
+    names: Names,
     serial: u32,
 }
 
@@ -91,7 +103,6 @@ struct Pod {
     is_draining: bool,
     serial: u32,
     index: u32,
-    past: BTreeSet<String>,
     doors: Doors,
     offers: Vec<Offer>,
     offered: Arc<Notify>,
@@ -162,10 +173,7 @@ impl Pods {
         frame: &FromPod,
     ) -> Result<std::net::TcpListener, PodError> {
         // Its sockets go before those of the same names are made.
-        let past = match known.by_name.remove(&identity.pod) {
-            Some(before) => before.past_of(identity),
-            None => BTreeSet::new(),
-        };
+        drop(known.by_name.remove(&identity.pod));
         let opened = Doors::open(self, &self.0.run_dir, &identity.pod, frame);
         let (doors, listener) = opened.map_err(|error| {
             tracing::error!(pod = identity.pod, %error, "a pod's sockets can't be opened");
@@ -181,7 +189,6 @@ impl Pods {
             is_draining: frame.draining,
             serial: FIRST_SERIAL + known.serial,
             index: known.free_index(&identity.owner),
-            past,
             doors,
             offers: Vec::new(),
             offered: Arc::default(),
@@ -290,7 +297,11 @@ impl Pods {
 
     /// Forgets pods that have had no offer for a while; whether there were any.
     pub fn tidy(&self) -> bool {
-        let gone = self.lock().without_offers(Instant::now());
+        let gone = {
+            let mut known = self.lock();
+            known.names.tidy(now_seconds());
+            known.without_offers(Instant::now())
+        };
         if !gone.is_empty() {
             tracing::info!(pods = gone.join(", "), "pods are gone");
         }
@@ -324,17 +335,21 @@ impl Known {
     /// What a connection of a pod changes.
     fn again(&mut self, identity: &Identity, frame: &FromPod) -> Result<Met, PodError> {
         let is_full = self.by_name.len() >= MAX_PODS;
+        if !self.names.takes(identity) {
+            return Err(PodError::Replaced);
+        }
         let Some(pod) = self.by_name.get_mut(&identity.pod) else {
             return match is_full {
                 true => Err(PodError::TooMany),
                 false => Ok(Met::New),
             };
         };
-        if pod.past.contains(&identity.uid) {
-            return Err(PodError::Replaced);
-        }
-        if pod.identity.uid != identity.uid || pod.kind != frame.kind {
+        if pod.identity.uid != identity.uid {
             return Ok(Met::New);
+        }
+        // Its sockets are made for one kind, and nothing in a pod changes it.
+        if pod.kind != frame.kind {
+            return Err(PodError::OtherKind);
         }
         Ok(match pod.says(frame) {
             true => Met::Changed,
@@ -363,18 +378,6 @@ impl Pod {
             self.service_port = frame.service_port;
         }
         before != (self.is_draining, self.isolation.clone())
-    }
-
-    /// The pods of its name that are not to come back, itself among them if this is another.
-    fn past_of(self, next: &Identity) -> BTreeSet<String> {
-        let mut past = self.past;
-        if self.identity.uid != next.uid {
-            past.insert(self.identity.uid);
-        }
-        while past.len() > MAX_PAST {
-            past.pop_first();
-        }
-        past
     }
 
     fn is_stopped(&self, name: &str, stopped: &BTreeSet<String>) -> bool {
@@ -417,7 +420,16 @@ mod tests {
             owner: "helper".into(),
             pod: pod.into(),
             uid: uid.into(),
+            issued_s: now_seconds(),
+            expires_s: now_seconds() + 3600,
         }
+    }
+
+    /// A pod whose token was issued so many seconds later.
+    fn later(pod: &str, uid: &str, seconds: u64) -> Identity {
+        let mut identity = identity(pod, uid);
+        identity.issued_s += seconds;
+        identity
     }
 
     fn pods(run: &Path) -> (Pods, mpsc::Receiver<PodEvent>) {
@@ -434,7 +446,7 @@ mod tests {
             .await
             .unwrap();
         let before = pods.instances().remove(0);
-        pods.meet(&identity("helper-0", "two"), &first)
+        pods.meet(&later("helper-0", "two", 9), &first)
             .await
             .unwrap();
         let after = pods.instances().remove(0);
@@ -445,6 +457,33 @@ mod tests {
         assert!(pods.gateway(&identity("helper-0", "two")).is_some());
         // The new one's socket is not the old one's to remove.
         assert!(Path::new(&after.socket).exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deleted_pod_stays_out_when_its_successor_is_forgotten() {
+        let run = tempfile::tempdir().unwrap();
+        let (pods, _events) = pods(run.path());
+        let first = frame(String::new(), "helper");
+        let (old, new) = (identity("a", "one"), later("a", "two", 9));
+        pods.meet(&new, &first).await.unwrap();
+        assert_eq!(pods.meet(&old, &first).await, Err(PodError::Replaced));
+        tokio::time::advance(LISTED + Duration::from_secs(1)).await;
+        assert!(pods.tidy());
+        assert_eq!(pods.meet(&old, &first).await, Err(PodError::Replaced));
+        pods.meet(&new, &first).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_calls_itself_another_kind_keeps_its_sockets_and_is_refused() {
+        let run = tempfile::tempdir().unwrap();
+        let (pods, _events) = pods(run.path());
+        let mut first = frame(String::new(), "helper");
+        pods.meet(&identity("a", "one"), &first).await.unwrap();
+        let before = pods.instances().remove(0).shim_pid;
+        first.kind = InstanceKind::Service;
+        let other = pods.meet(&identity("a", "one"), &first).await;
+        assert_eq!(other, Err(PodError::OtherKind));
+        assert_eq!(pods.instances().remove(0).shim_pid, before);
     }
 
     #[tokio::test]

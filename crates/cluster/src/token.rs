@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Fleet;
-use api::fleet::ToolKind;
+use api::fleet::{Runtime, ToolKind};
 use api::kubernetes::account_owner;
 use contract::keeper::InstanceKind;
 use contract::pod::FromPod;
@@ -26,6 +26,7 @@ use crate::disk;
 use jwks::Keys;
 
 pub use jwks::JwksError;
+pub(crate) use jwt::LEEWAY_S;
 pub use jwt::TokenError;
 
 /// Between two tries to fetch keys for a token that none of the known ones signed.
@@ -40,6 +41,9 @@ pub struct Identity {
     pub owner: String,
     pub pod: String,
     pub uid: String,
+    /// When the token was issued and when it ends, in seconds since 1970.
+    pub issued_s: u64,
+    pub expires_s: u64,
 }
 
 /// Why a pod is not let in.
@@ -103,7 +107,7 @@ impl Tokens {
     }
 
     /// Who sent this frame. `known` tells the owner of a pod that was let in before: it stays in
-    /// while an agent that was removed ends.
+    /// while an agent that was removed ends. That it is still of its kind is `Pods::meet`'s to say.
     pub(crate) async fn admit(
         &self,
         frame: &FromPod,
@@ -127,6 +131,8 @@ impl Tokens {
             owner,
             pod: bound.pod,
             uid: bound.uid,
+            issued_s: bound.issued_s,
+            expires_s: bound.expires_s,
         })
     }
 
@@ -141,11 +147,15 @@ impl Tokens {
             .ok_or_else(|| AdmitError::NoOwner {
                 account: account.to_owned(),
             })?;
-        let is_agent = fleet.agents.contains_key(&owner);
-        if is_agent == (kind == InstanceKind::Mcp) {
-            return Err(AdmitError::WrongKind { owner });
+        let expected = match fleet.agents.get(&owner).map(|agent| &agent.runtime) {
+            Some(Runtime::Builtin | Runtime::Exec { .. }) => InstanceKind::Exec,
+            Some(Runtime::Service { .. }) => InstanceKind::Service,
+            None => InstanceKind::Mcp,
+        };
+        match kind == expected {
+            true => Ok(owner),
+            false => Err(AdmitError::WrongKind { owner }),
         }
-        Ok(owner)
     }
 
     fn keys(&self) -> Arc<Keys> {

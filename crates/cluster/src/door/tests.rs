@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream as ClientStream;
 
 use super::*;
 use crate::pods::PodEvent;
-use crate::token::tests::{Issuer, frame, tokens};
+use crate::token::tests::{Issuer, fleet, fleet_of_service, frame, tokens_for};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -60,12 +60,16 @@ struct House {
 
 impl House {
     async fn new() -> Self {
+        Self::with(fleet()).await
+    }
+
+    async fn with(fleet: api::Fleet) -> Self {
         let (state, issuer) = (tempfile::tempdir().unwrap(), Issuer::new());
         let (certificate, key, connector) = certified(state.path());
         let (events_tx, events) = mpsc::channel(64);
         let (readiness, receiver) = watch::channel(Readiness::default());
         let pods = Pods::new(state.path(), events_tx);
-        let tokens = Arc::new(tokens(&issuer, state.path()));
+        let tokens = Arc::new(tokens_for(&issuer, state.path(), fleet));
         let door = Door::new(pods.clone(), tokens, receiver, (&certificate, &key)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -238,7 +242,7 @@ async fn what_broke_on_one_side_is_broken_on_the_other() {
 
 #[tokio::test]
 async fn a_services_port_is_reached_on_loopback() {
-    let house = House::new().await;
+    let house = House::with(fleet_of_service()).await;
     let mut pod = house
         .dial("helper-1", |first| {
             first.kind = InstanceKind::Service;
@@ -296,6 +300,21 @@ async fn strangers_and_what_is_no_frame_are_shown_out() {
         .map(|pod| pod.name)
         .collect();
     assert_eq!(names, ["helper-2"]);
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_shown_out_and_keeps_only_some_of_its_own_address_waiting() {
+    let house = House::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..strangers::HEARD_EACH {
+        silent.push(TcpStream::connect(house.address).await.unwrap());
+    }
+    // Comes in once they are out; the bound is the test's own.
+    let _pod = house.offer("helper-1").await;
+    for stream in &mut silent {
+        let (said, _) = rest(stream).await;
+        assert!(said.is_empty());
+    }
 }
 
 #[tokio::test]

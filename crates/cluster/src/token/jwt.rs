@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::jwks::Keys;
 
 /// What clocks of two machines may differ by.
-const LEEWAY_S: u64 = 60;
+pub(crate) const LEEWAY_S: u64 = 60;
 
 /// Why a token is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,7 @@ struct Header {
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     exp: u64,
+    iat: u64,
     nbf: Option<u64>,
     aud: Audience,
     #[serde(rename = "kubernetes.io")]
@@ -90,6 +91,8 @@ pub(super) struct Bound {
     pub(super) pod: String,
     pub(super) uid: String,
     pub(super) account: String,
+    pub(super) issued_s: u64,
+    pub(super) expires_s: u64,
 }
 
 /// Believes a token, or says why not.
@@ -158,6 +161,8 @@ impl Claims {
             pod: pod.name,
             uid: pod.uid,
             account: kubernetes.serviceaccount.name,
+            issued_s: self.iat,
+            expires_s: self.exp,
         })
     }
 }

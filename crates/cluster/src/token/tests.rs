@@ -114,9 +114,15 @@ pub(crate) fn frame(token: String, owner: &str) -> FromPod {
     }
 }
 
-/// A fleet of one agent, `helper`.
+/// A fleet of one agent, `helper`, a process per task.
 pub(crate) fn fleet() -> Fleet {
-    let manifest = "apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {name: helper}\nspec: {runtime: {exec: {command: [\"true\"]}}}\n";
+    fleet_of("{exec: {command: [\"true\"]}}")
+}
+
+fn fleet_of(runtime: &str) -> Fleet {
+    let manifest = &format!(
+        "apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {{name: helper}}\nspec: {{runtime: {runtime}}}\n"
+    );
     let documents = [api::Document::found("a.yaml", manifest)];
     let facts = api::Facts::new(&|_, _| None, &|_| Err("no such file".into()));
     api::resolve(&documents, &facts).unwrap().fleet
@@ -131,14 +137,23 @@ pub(crate) fn fleet_with_models() -> Fleet {
     fleet
 }
 
+/// The same, whose agent is a server.
+pub(crate) fn fleet_of_service() -> Fleet {
+    fleet_of("{service: {command: [\"true\"], protocol: http, port: 8000}}")
+}
+
 /// A check with keys that come from the issuer at the first need.
 pub(crate) fn tokens(issuer: &Issuer, state: &Path) -> Tokens {
+    tokens_for(issuer, state, fleet())
+}
+
+pub(crate) fn tokens_for(issuer: &Issuer, state: &Path, fleet: Fleet) -> Tokens {
     let jwks = issuer.jwks();
     let fetch: Fetch = Arc::new(move || {
         let jwks = jwks.clone();
         Box::pin(async move { Ok(jwks) })
     });
-    let (_, fleet) = watch::channel(Arc::new(fleet()));
+    let (_, fleet) = watch::channel(Arc::new(fleet));
     Tokens::new(NAMESPACE, state, fetch, fleet)
 }
 
@@ -260,6 +275,11 @@ async fn no_other_token_is_believed() {
             signed(&|c| c["kubernetes.io"]["pod"]["name"] = json!("../x")),
             TokenError::Malformed,
         ),
+        (
+            "no date of issue",
+            signed(&|c| c["iat"] = Value::Null),
+            TokenError::Malformed,
+        ),
         ("no dots", "token".into(), TokenError::Malformed),
         ("nothing", String::new(), TokenError::Malformed),
     ];
@@ -290,13 +310,15 @@ async fn a_pod_is_its_accounts_and_nobody_elses() {
         matches!(&gone, Err(error @ AdmitError::NoOwner { .. }) if error.may_pass()),
         "{gone:?}"
     );
-    let mut server = frame(issuer.token("p", "helper"), "helper");
-    server.kind = InstanceKind::Mcp;
-    let wrong = tokens.admit(&server, none).await;
-    assert!(
-        matches!(wrong, Err(AdmitError::WrongKind { .. })),
-        "{wrong:?}"
-    );
+    for kind in [InstanceKind::Mcp, InstanceKind::Service] {
+        let mut server = frame(issuer.token("p", "helper"), "helper");
+        server.kind = kind;
+        let wrong = tokens.admit(&server, none).await;
+        assert!(
+            matches!(wrong, Err(AdmitError::WrongKind { .. })),
+            "{wrong:?}"
+        );
+    }
     // A pod that was let in before its agent was removed.
     let known = |pod: &str, _: &str| (pod == "p").then(|| "gone".to_owned());
     let stays = tokens
