@@ -5,6 +5,7 @@
 //! and no network: the relay has TLS, this process only the sockets it hands on. It ends the
 //! container with a reason only when nothing that is started comes to anything.
 
+mod again;
 mod copy;
 mod layout;
 mod program;
@@ -28,6 +29,7 @@ use sandbox::signals::SignalFd;
 use crate::hub::words;
 use crate::instance::isolation;
 use crate::reactor::Reactor;
+pub use again::again;
 pub use copy::copy_program;
 use layout::Layout;
 use relay::Relay;

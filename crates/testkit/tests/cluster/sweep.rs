@@ -16,9 +16,6 @@ const INSTANCES: usize = 2;
 /// Of ten victims: the others are agents' processes.
 const PODS: u64 = 2;
 const HUBS: u64 = 1;
-/// A kubelet starts a container again at once the first time, then after 10 s, 20 s and so on: what
-/// more deaths of a hub would measure is that.
-const MOST_HUBS: usize = 2;
 /// For each task. Deaths without end would keep any task from its own.
 const DEATHS: usize = 3;
 
@@ -43,9 +40,10 @@ impl Deaths {
     /// Ends something, if it's there to be ended.
     fn draw(&mut self, scene: &Scene, random: &mut Random) {
         let drawn = random.below(10);
-        if drawn < HUBS && self.hubs < MOST_HUBS {
+        if drawn < HUBS {
+            // The container's first process starts the hub again; the last one is the hub.
             let hub = scene.workspace.hub_pod().processes("bin/mainstay");
-            self.hubs += usize::from(hub.into_iter().any(processes::kill));
+            self.hubs += usize::from(hub.into_iter().next_back().is_some_and(processes::kill));
         } else if (HUBS..HUBS + PODS).contains(&drawn) {
             let agent: &&str = random.choose(&[TALKER, WORKER]);
             let pods = scene.workspace.pods(agent);
