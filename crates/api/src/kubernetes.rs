@@ -6,10 +6,12 @@
 
 mod document;
 mod lenient;
+mod shallow;
 mod template;
 
 pub use document::document;
 pub use lenient::{Lenient, Refused, resolve_lenient};
+pub use shallow::shallow;
 pub use template::{agent_template, tool_template};
 
 /// The API group.

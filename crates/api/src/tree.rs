@@ -5,7 +5,7 @@
 
 use crate::file::{File, Mark};
 use crate::problem::{Problem, quoted};
-use granit_parser::{Event, Parser, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScanError, Span, Tag};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,8 @@ pub(crate) struct Tree {
 /// Longer files are refused.
 pub(crate) const LARGEST_FILE_BYTES: usize = 4 << 20;
 const MOST_NODES: usize = 100_000;
-const DEEPEST: usize = 64;
+/// So many lists and mappings, one in another, and no more.
+pub(crate) const DEEPEST: usize = 64;
 /// A file with more is not read on.
 pub(crate) const MOST_PROBLEMS: usize = 100;
 
@@ -84,7 +85,7 @@ pub(crate) fn read(file: &File, text: &str) -> Tree {
                     column: error.marker().col() + 1,
                     length: 1,
                 };
-                Err(file.problem(mark, format!("this is not YAML: {}", error.info())))
+                Err(file.problem(mark, unreadable(&error)))
             }
         };
         if let Err(problem) = step {
@@ -98,6 +99,17 @@ pub(crate) fn read(file: &File, text: &str) -> Tree {
         problems: builder.problems,
         complete,
     }
+}
+
+fn unreadable(error: &ScanError) -> String {
+    match error.kind() {
+        ErrorKind::RecursionLimitExceeded => too_deep(),
+        _ => format!("this is not YAML: {}", error.info()),
+    }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {DEEPEST} levels")
 }
 
 /// A collection that is still open.
@@ -222,9 +234,7 @@ impl<'a> Builder<'a> {
         self.check_bound(size, mark)?;
         let depth = self.open.len() + depth(node);
         if depth > DEEPEST {
-            return Err(self
-                .file
-                .problem(mark, format!("nested deeper than {DEEPEST} levels")));
+            return Err(self.file.problem(mark, too_deep()));
         }
         let node = Node {
             mark,

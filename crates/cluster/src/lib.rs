@@ -6,6 +6,7 @@
 //! reach a process beside them.
 
 mod clock;
+mod custom_resource;
 mod disk;
 pub mod door;
 mod doors;

@@ -89,10 +89,7 @@ impl Objects {
                 Api::all_with(client, &resource),
                 config.fields(&format!("metadata.name={workspace}")),
             ),
-            _ => (
-                Api::namespaced_with(client, namespace, &resource),
-                config,
-            ),
+            _ => (Api::namespaced_with(client, namespace, &resource), config),
         };
         let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
         while let Some(event) = events.next().await {
@@ -176,7 +173,6 @@ mod tests {
     use super::*;
     use api::kubernetes::document;
 
-
     fn agent(name: &str, spec: &Value, version: &str) -> CustomResource {
         let object = serde_json::json!({
             "apiVersion": "mainstay.dev/v1alpha1", "kind": "Agent",
@@ -217,7 +213,7 @@ mod tests {
         let registry = |name: &str, levels: usize| -> CustomResource {
             let (open, close) = (r#"{"a":"#.repeat(levels), "}".repeat(levels));
             let text = format!(
-                r#"{{"metadata":{{"name":"{name}"}},"spec":{{"tools":[{{"name":"t","http":{{
+                r#"{{"metadata":{{"name":"{name}"}},"spec":{{"tools":[{{"name":"t","description":"d","http":{{
                 "url":"http://127.0.0.1:9/","method":"POST","body":{open}1{close}}}}}]}}}}"#
             );
             serde_json::from_str(&text).unwrap()
