@@ -4,6 +4,7 @@ mod agent;
 mod prompt_pack;
 mod provider;
 mod tool_registry;
+mod volume;
 mod workspace;
 
 use std::sync::Arc;

@@ -143,6 +143,18 @@ pub struct Object {
     pub body: Value,
 }
 
+impl Object {
+    /// Changes what it says, and its hash with it.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.body);
+        if let Some(metadata) = self.body["metadata"].as_object_mut() {
+            metadata.shift_remove("annotations");
+        }
+        self.hash = hash(&self.body);
+        self.body["metadata"]["annotations"] = json!({APPLIED: self.hash});
+    }
+}
+
 /// Where an object lies and what it is part of.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {

@@ -18,14 +18,18 @@ use crate::verdict::Verdict;
 use crate::watch::kind_resource;
 use crate::world::{Key, Written};
 
-/// The condition's type.
+/// The type of the condition that says how it does.
 const READY: &str = "Ready";
+/// The type of the condition that is there while a volume's size isn't the one that is written.
+const FIXED: &str = "VolumeSizeFixed";
 
 /// What of a status is the operator's: the rest is the hub's.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Status {
     pub(crate) verdict: Verdict,
-    /// Fields beside the condition.
+    /// What is told of a volume that keeps another size than is written.
+    pub(crate) fixed: Option<String>,
+    /// Fields beside the conditions.
     pub(crate) fields: Map<String, Value>,
 }
 
@@ -33,6 +37,7 @@ impl Status {
     pub(crate) fn of(verdict: Verdict) -> Self {
         Self {
             verdict,
+            fixed: None,
             fields: Map::new(),
         }
     }
@@ -88,38 +93,52 @@ fn changed(before: &Value, status: &Status, generation: i64) -> Option<Value> {
     let is_same = wanted
         .iter()
         .all(|(name, value)| before[name.as_str()] == *value);
-    let old = condition(before);
     let new = &status.verdict;
-    let state = if new.is_ready { "True" } else { "False" };
-    let is_as_before = old["status"] == state
-        && old["reason"] == new.reason.as_str()
-        && old["message"] == new.message.as_str()
-        && old["observedGeneration"] == generation;
-    if is_same && is_as_before {
+    let text = (new.reason.as_str(), new.message.as_str());
+    let mut conditions = vec![renewed(before, READY, new.is_ready, text, generation)];
+    if let Some(message) = &status.fixed {
+        let text = ("Immutable", message.as_str());
+        conditions.push(renewed(before, FIXED, true, text, generation));
+    }
+    let own = [READY, FIXED].map(|kind| condition(before, kind));
+    let own = own.into_iter().filter(|condition| !condition.is_null());
+    if is_same && own.eq(conditions.iter().cloned()) {
         return None;
     }
+    wanted.insert("conditions".to_owned(), Value::from(conditions));
+    Some(Value::Object(wanted))
+}
+
+/// A condition as it is to be; with the time since when its state is this.
+fn renewed(
+    before: &Value,
+    kind: &str,
+    is_true: bool,
+    (reason, message): (&str, &str),
+    generation: i64,
+) -> Value {
+    let old = condition(before, kind);
+    let state = if is_true { "True" } else { "False" };
     let since = match old["lastTransitionTime"].as_str() {
         Some(since) if old["status"] == state => since.to_owned(),
         _ => clock::now_text(),
     };
-    let condition = json!({
-        "type": READY, "status": state, "reason": new.reason, "message": new.message,
+    json!({
+        "type": kind, "status": state, "reason": reason, "message": message,
         "observedGeneration": generation, "lastTransitionTime": since,
-    });
-    wanted.insert("conditions".to_owned(), json!([condition]));
-    Some(Value::Object(wanted))
+    })
 }
 
-fn condition(status: &Value) -> Value {
+fn condition(status: &Value, kind: &str) -> Value {
     let conditions = status["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
-    let ready = conditions.find(|condition| condition["type"] == READY);
-    ready.cloned().unwrap_or_default()
+    let found = conditions.find(|condition| condition["type"] == kind);
+    found.cloned().unwrap_or_default()
 }
 
 /// A problem that is new, or the end of one.
 fn is_news(before: &Value, verdict: &Verdict) -> bool {
-    let old = condition(before);
+    let old = condition(before, READY);
     let is_same = old["reason"] == verdict.reason.as_str();
     match verdict.is_problem {
         true => !is_same || old["message"] != verdict.message.as_str(),
@@ -174,6 +193,19 @@ mod tests {
             second["conditions"][0]["lastTransitionTime"],
             first["conditions"][0]["lastTransitionTime"]
         );
+    }
+
+    #[test]
+    fn a_volume_that_keeps_its_size_is_told_of_until_it_is_as_written() {
+        let mut status = Status::of(Verdict::ready("Running", "fine"));
+        let before = changed(&Value::Null, &status, 1).unwrap();
+        status.fixed = Some("spec.volume.size says 2Gi".to_owned());
+        let told = changed(&before, &status, 1).unwrap();
+        assert_eq!(told["conditions"][0], before["conditions"][0]);
+        assert_eq!(told["conditions"][1]["type"], "VolumeSizeFixed");
+        assert_eq!(changed(&told, &status, 1), None);
+        status.fixed = None;
+        assert_eq!(changed(&told, &status, 1), Some(before));
     }
 
     #[test]

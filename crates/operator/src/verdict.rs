@@ -151,6 +151,7 @@ mod tests {
             ready,
             updated: wanted,
             is_observed: true,
+            claim_bytes: None,
             failure: None,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::fleet::Agent;
 use serde_json::Value;
 
+use super::volume;
 use crate::apply;
 use crate::build::{self, AgentInput};
 use crate::context::Context;
@@ -44,32 +45,44 @@ struct Runnable {
 struct Prepared {
     found: Dereferenced,
     outcome: Result<(Arc<Agent>, Vec<Object>), Verdict>,
+    fixed: Option<String>,
 }
 
 /// In the cluster, or not, and why.
 struct Applied {
     found: Dereferenced,
     outcome: Result<Arc<Agent>, Verdict>,
+    fixed: Option<String>,
     failed: Result<(), Error>,
 }
 
 fn prepare(context: &Context, validated: Validated) -> Prepared {
     let Validated { found, outcome } = validated;
+    let mut fixed = None;
     let outcome = outcome.map(|Runnable { agent, hub }| {
-        let objects = build::agent(&AgentInput {
+        let mut objects = build::agent(&AgentInput {
             namespace: &found.key.namespace,
             owner: &found.owner,
             agent: &agent,
             own_image: &context.image,
             hub: &hub,
         });
+        fixed = volume::keep_size(&context.world, &mut objects, "spec.volume.size");
         (agent, objects)
     });
-    Prepared { found, outcome }
+    Prepared {
+        found,
+        outcome,
+        fixed,
+    }
 }
 
 async fn apply(context: &Context, prepared: Prepared) -> Applied {
-    let Prepared { found, outcome } = prepared;
+    let Prepared {
+        found,
+        outcome,
+        fixed,
+    } = prepared;
     let (agent, objects) = match outcome {
         Ok(built) => built,
         // What runs goes on as it is.
@@ -77,6 +90,7 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
             return Applied {
                 found,
                 outcome: Err(verdict),
+                fixed,
                 failed: Ok(()),
             };
         }
@@ -89,6 +103,7 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
     Applied {
         found,
         outcome,
+        fixed,
         failed,
     }
 }
@@ -97,6 +112,7 @@ async fn update_status(context: &Context, applied: Applied) -> Result<(), Error>
     let Applied {
         found,
         outcome,
+        fixed,
         failed,
     } = applied;
     let workload = workload(context, &found);
@@ -110,6 +126,7 @@ async fn update_status(context: &Context, applied: Applied) -> Result<(), Error>
         }
     };
     let mut status = Status::of(verdict);
+    status.fixed = fixed;
     let workload = workload.unwrap_or_default();
     let selector = build::selector_text(&found.key.name);
     status

@@ -17,6 +17,7 @@ use api::kubernetes::HUB;
 use contract::pod::FACADE_PORT;
 use serde_json::{Value, json};
 
+use super::volume;
 use crate::apply;
 use crate::build::{self, HubInput, PolicyInput};
 use crate::context::Context;
@@ -81,6 +82,7 @@ struct HubParts {
 struct Applied {
     found: Dereferenced,
     outcome: Result<(), Verdict>,
+    fixed: Option<String>,
     failed: Result<(), Error>,
 }
 
@@ -149,28 +151,35 @@ async fn apply(context: &Arc<Context>, prepared: Prepared) -> Applied {
             return Applied {
                 found,
                 outcome: Err(verdict),
+                fixed: None,
                 failed: Ok(()),
             };
         }
     };
     let written = write(context, &found, objects).await;
+    let mut fixed = None;
     let (outcome, failed) = match written {
-        Ok(outcome) => (outcome, Ok(())),
+        Ok(Ok(told)) => {
+            fixed = told;
+            (Ok(()), Ok(()))
+        }
+        Ok(Err(verdict)) => (Err(verdict), Ok(())),
         Err(error) => (Err(Verdict::of_error(&error)), Err(error)),
     };
     Applied {
         found,
         outcome,
+        fixed,
         failed,
     }
 }
 
-/// In the order in which each makes the next possible.
+/// In the order in which each makes the next possible. Returns what is told of the hub's volume.
 async fn write(
     context: &Arc<Context>,
     found: &Dereferenced,
     objects: Objects,
-) -> Result<Result<(), Verdict>, Error> {
+) -> Result<Result<Option<String>, Verdict>, Error> {
     let Objects {
         rights,
         tenancy,
@@ -195,7 +204,7 @@ async fn write(
         Ok(authority) => authority,
         Err(verdict) => return Ok(Err(verdict)),
     };
-    let hub = build::hub(&HubInput {
+    let mut hub = build::hub(&HubInput {
         namespace: name,
         owner: &found.owner,
         image: &context.image,
@@ -203,9 +212,10 @@ async fn write(
         secrets: hub.secrets,
         authority: &authority,
     });
+    let fixed = volume::keep_size(&context.world, &mut hub, "spec.store.sqlite.size");
     let wanted: Vec<Object> = std::iter::once(rights).chain(tenancy).chain(hub).collect();
     apply::objects(context, name, &found.owner.uid, &wanted).await?;
-    Ok(Ok(()))
+    Ok(Ok(fixed))
 }
 
 async fn update_status(
@@ -215,6 +225,7 @@ async fn update_status(
     let Applied {
         found,
         outcome,
+        fixed,
         failed,
     } = applied;
     let is_going = found.namespace.as_ref().is_some_and(Namespace::is_going);
@@ -228,6 +239,7 @@ async fn update_status(
         "address": format!("{HUB}.{}.svc:{FACADE_PORT}", found.key.name),
     });
     let mut status = Status::of(verdict);
+    status.fixed = fixed;
     if is_adopted {
         status
             .fields

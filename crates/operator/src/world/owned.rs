@@ -39,6 +39,8 @@ pub(crate) struct Workload {
     pub(crate) updated: i64,
     /// Whether its controller has seen what was last written.
     pub(crate) is_observed: bool,
+    /// What the claim of its volume asks for, if it has one.
+    pub(crate) claim_bytes: Option<u64>,
     /// Why pods can't be made.
     pub(crate) failure: Option<String>,
 }
@@ -141,7 +143,10 @@ fn workload(data: &Value, generation: i64) -> Option<Workload> {
         .into_iter()
         .flatten()
         .find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+    let claim = &spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
+    let claim = claim.as_str().and_then(api::quantity::Quantity::parse);
     Some(Workload {
+        claim_bytes: claim.map(|claim| claim.bytes),
         wanted: spec["replicas"].as_i64().unwrap_or(1),
         replicas: number("replicas"),
         ready: number("readyReplicas"),
