@@ -192,7 +192,10 @@ async fn write(
         .as_ref()
         .is_some_and(|it| !it.is_owned_by(&found.owner.uid));
     if is_adopted && !found.written.is_held {
-        leave::hold(context, &found.key).await?;
+        let is_there = leave::hold(context, &found.key, &found.owner.uid).await?;
+        if !is_there {
+            return Ok(Err(Verdict::waiting("Leaving", "it was deleted")));
+        }
     }
     apply::one(context, &rights).await?;
     context.homes.watch(context, name);

@@ -30,9 +30,9 @@ use crate::world::{FINALIZER, Key, Written};
 /// taken from us meanwhile.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Its end waits for us from now on.
-pub(super) async fn hold(context: &Context, key: &Key) -> Result<(), Error> {
-    finalizers(context, key, &[FINALIZER]).await
+/// Its end waits for us from now on; false if it has ended already.
+pub(super) async fn hold(context: &Context, key: &Key, uid: &str) -> Result<bool, Error> {
+    finalizers(context, key, uid, &[FINALIZER]).await
 }
 
 /// Does what is to be done at its end, as often as it is asked; nothing if it isn't ending.
@@ -45,7 +45,7 @@ pub(super) async fn leave(context: &Arc<Context>, key: &Key) -> Result<Option<Du
             if !emptied(context, key, &written).await? {
                 return Ok(Some(AGAIN));
             }
-            finalizers(context, key, &[]).await?;
+            finalizers(context, key, &written.uid, &[]).await?;
         }
         _ => {}
     }
@@ -99,10 +99,17 @@ fn is_own_right(resource: Resource, name: &str) -> bool {
     resource == Resource::RoleBinding && name == IN_WORKSPACE_ROLE
 }
 
-async fn finalizers(context: &Context, key: &Key, finalizers: &[&str]) -> Result<(), Error> {
+/// False if there is no such object any more. With its uid: without one, a name that is free would
+/// be taken by a new object.
+async fn finalizers(
+    context: &Context,
+    key: &Key,
+    uid: &str,
+    finalizers: &[&str],
+) -> Result<bool, Error> {
     let kind = kind_resource(key.kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind);
-    let mut metadata = json!({"name": key.name});
+    let mut metadata = json!({"name": key.name, "uid": uid});
     if !finalizers.is_empty() {
         metadata["finalizers"] = Value::from(finalizers);
     }
@@ -116,9 +123,9 @@ async fn finalizers(context: &Context, key: &Key, finalizers: &[&str]) -> Result
     {
         Ok(_) => {
             context.metrics.wrote(key.kind.name());
-            Ok(())
+            Ok(true)
         }
-        Err(KubeError::Api(status)) if status.code == 404 => Ok(()),
+        Err(KubeError::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(source) => Err(Error::Status { source }),
     }
 }

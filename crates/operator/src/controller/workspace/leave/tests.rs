@@ -1,7 +1,7 @@
 //! How a Workspace that adopted a namespace ends, against an API server that says what is there.
 
 use super::*;
-use crate::fake::{Answer, Asked, Fake, until};
+use crate::fake::{Answer, Asked, Fake, refused, until};
 
 fn put(context: &Context, key: &Key) {
     let object = json!({"metadata": {
@@ -73,6 +73,21 @@ async fn a_workspace_without_rights_takes_them_again_says_that_it_leaves_and_the
     put(&context, &key);
     assert_eq!(leave(&context, &key).await.unwrap(), None);
     assert!(is_released(&fake));
+}
+
+#[tokio::test]
+async fn a_workspace_that_was_deleted_meanwhile_is_not_made_anew_to_be_held() {
+    // As the API server does: a uid that nothing has is a conflict, and without one it creates.
+    let fake = Fake::start(|asked| {
+        let is_asked = asked.is("PATCH", "/workspaces/acme");
+        let has_uid = asked.body["metadata"]["uid"] == "1";
+        (is_asked && has_uid).then(|| refused(409, "Conflict"))
+    })
+    .await;
+    let context = fake.context();
+    let key = Key::workspace("acme");
+    assert!(!hold(&context, &key, "1").await.unwrap());
+    assert!(finalizers(&context, &key, "", &[FINALIZER]).await.unwrap());
 }
 
 fn of(context: &Context, key: &Key) -> Arc<Written> {
