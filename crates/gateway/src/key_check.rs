@@ -8,8 +8,9 @@ use std::time::Duration;
 use api::fleet::{Provider, ProviderKind};
 use hub::Hub;
 
+use crate::GatewayError;
 use crate::model::upstream::{Secret, Upstreams};
-use crate::{GatewayError, client};
+use crate::outgoing::{Outgoing, Reach};
 
 /// What a provider has for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -31,12 +32,12 @@ pub struct KeyCheck {
 
 impl KeyCheck {
     /// With this hub's secrets.
-    pub fn new(hub: &Hub) -> Result<Self, GatewayError> {
-        let http = client().build().map_err(GatewayError::Client)?;
+    pub fn new(hub: &Hub, reach: Reach) -> Result<Self, GatewayError> {
+        let http = Outgoing::new(reach, |client| client).map_err(GatewayError::Client)?;
         Ok(Self::with(http, crate::secret_of(hub)))
     }
 
-    fn with(http: reqwest::Client, secret: Secret) -> Self {
+    fn with(http: Outgoing, secret: Secret) -> Self {
         let upstreams = std::sync::Arc::new(Upstreams::new(http, secret));
         Self { upstreams }
     }
@@ -95,7 +96,10 @@ mod tests {
 
     fn check(secret: Result<&'static str, &'static str>) -> KeyCheck {
         let secret: Secret = Arc::new(move |_| secret.map(str::to_owned).map_err(str::to_owned));
-        KeyCheck::with(client().build().unwrap(), secret)
+        KeyCheck::with(
+            Outgoing::new(Reach::NotTheNode, |client| client).unwrap(),
+            secret,
+        )
     }
 
     /// What the key is said to be by a provider that answers with this, and the request's head.

@@ -14,6 +14,7 @@ mod fence;
 mod key_check;
 mod mcp_endpoint;
 mod model;
+mod outgoing;
 mod pipeline;
 mod reply;
 mod route;
@@ -28,16 +29,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub::Hub;
-use reqwest::redirect::Policy;
 
 use fence::Fence;
-use model::upstream::{Secret, Upstreams};
 pub use key_check::{KeyCheck, KeyVerdict};
+use model::upstream::{Secret, Upstreams};
+use outgoing::Outgoing;
+pub use outgoing::Reach;
 use service::attach::Attached;
 pub use tools::{McpServers, check_expression, check_schema};
-
-/// A provider or tool that takes no connection within this is out of reach.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// The gateway can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +49,7 @@ pub enum GatewayError {
 pub(crate) struct Gateway {
     pub(crate) hub: Hub,
     pub(crate) upstreams: Upstreams,
-    pub(crate) tools_http: reqwest::Client,
+    pub(crate) tools_http: Outgoing,
     pub(crate) mcp_servers: McpServers,
     pub(crate) attached: Attached,
     pub(crate) fence: Fence,
@@ -58,28 +57,25 @@ pub(crate) struct Gateway {
 
 /// Serves the agents of this hub until it stops. Returns once nothing new is accepted; calls in
 /// flight are the hub's to drain.
-pub async fn serve(hub: Hub) -> Result<(), GatewayError> {
-    let gateway = Arc::new(Gateway::new(hub)?);
+pub async fn serve(hub: Hub, reach: Reach) -> Result<(), GatewayError> {
+    let gateway = Arc::new(Gateway::new(hub, reach)?);
     tokio::join!(server::run(gateway.clone()), service::run(gateway));
     Ok(())
 }
 
 impl Gateway {
-    fn new(hub: Hub) -> Result<Self, GatewayError> {
+    fn new(hub: Hub, reach: Reach) -> Result<Self, GatewayError> {
         let secret = secret_of(&hub);
-        let models = client()
-            .pool_idle_timeout(Duration::from_secs(20))
-            .build()
-            .map_err(GatewayError::Client)?;
+        let models = Outgoing::new(reach, |client| {
+            client.pool_idle_timeout(Duration::from_secs(20))
+        });
         // A connection that the other side is just closing can't be told from one that took the
         // request: tools get a new one each time, so that "it never left" can be known.
-        let tools = client()
-            .pool_max_idle_per_host(0)
-            .build()
+        let tools = Outgoing::new(reach, |client| client.pool_max_idle_per_host(0))
             .map_err(GatewayError::Client)?;
         Ok(Self {
             hub,
-            upstreams: Upstreams::new(models, secret),
+            upstreams: Upstreams::new(models.map_err(GatewayError::Client)?, secret),
             mcp_servers: McpServers::new(tools.clone()),
             tools_http: tools,
             attached: Attached::default(),
@@ -92,13 +88,4 @@ impl Gateway {
 fn secret_of(hub: &Hub) -> Secret {
     let hub = hub.clone();
     Arc::new(move |credential| hub.secret(credential).map_err(|error| error.to_string()))
-}
-
-/// No redirects: credentials would follow. No proxy variables: the hub's environment is no policy.
-fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT)
-        .user_agent(concat!("mainstay/", env!("CARGO_PKG_VERSION")))
 }

@@ -68,7 +68,7 @@ async fn deliver(gateway: Arc<Gateway>, call: ServiceCall) {
 async fn speak(gateway: &Gateway, call: &ServiceCall) -> Ended {
     match call.protocol {
         ServiceProtocol::Attach => attach::deliver(&gateway.attached, call).await,
-        ServiceProtocol::Http => http::deliver(&gateway.tools_http, call).await,
-        ServiceProtocol::Openai => openai::deliver(&gateway.tools_http, call).await,
+        ServiceProtocol::Http => http::deliver(gateway.tools_http.to_service(), call).await,
+        ServiceProtocol::Openai => openai::deliver(gateway.tools_http.to_service(), call).await,
     }
 }

@@ -10,6 +10,7 @@ mod kubernetes;
 
 use std::time::Duration;
 
+use gateway::Reach;
 use hub::{Hub, HubError};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -99,18 +100,18 @@ async fn serve(options: hub::Options, door: facade::Options) -> Result<(), HubEr
         .join(&options.workspace);
     let (hub, service) = Hub::start(options).await?;
     telemetry::start(&hub, &workspace_dir);
-    with_doors(hub, service, door).await
+    with_doors(hub, service, (Reach::Anywhere, door)).await
 }
 
 /// Serves agents and clients until the hub's service has ended.
 async fn with_doors(
     hub: Hub,
     mut service: tokio::task::JoinHandle<Result<(), HubError>>,
-    door: facade::Options,
+    (reach, door): (Reach, facade::Options),
 ) -> Result<(), HubError> {
     let doors = async {
         let (gateway, ()) = tokio::join!(
-            gateway::serve(hub.clone()),
+            gateway::serve(hub.clone(), reach),
             facade::serve(hub.clone(), door)
         );
         if let Err(error) = gateway {

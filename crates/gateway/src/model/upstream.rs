@@ -20,6 +20,7 @@ use super::outcome::{Answered, Failed, Reason};
 use super::reading::{Reading, read_whole, send, too_large};
 use super::{Candidate, ModelCall, feed_of};
 use crate::call::ModelWire;
+use crate::outgoing::Outgoing;
 use crate::{clock, script};
 
 /// Anthropic's version when the agent doesn't speak its dialect.
@@ -30,7 +31,7 @@ pub type Secret = Arc<dyn Fn(&Credential) -> Result<String, String> + Send + Syn
 
 /// The way to all providers.
 pub struct Upstreams {
-    http: reqwest::Client,
+    http: Outgoing,
     secret: Secret,
     gauges: Gauges,
     transcripts: script::Transcripts,
@@ -39,9 +40,8 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// `http` must follow no redirects: the credential would follow with them.
     #[must_use]
-    pub fn new(http: reqwest::Client, secret: Secret) -> Self {
+    pub(crate) fn new(http: Outgoing, secret: Secret) -> Self {
         Self {
             http,
             secret,
@@ -240,7 +240,7 @@ impl Upstreams {
         body: &Value,
     ) -> Result<reqwest::RequestBuilder, Failed> {
         let post = self
-            .http
+            .client(provider)?
             .post(format!("{}{path}", provider.base_url))
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
@@ -249,15 +249,21 @@ impl Upstreams {
 
     /// The question that costs nothing: which models there are.
     pub(crate) fn models(&self, provider: &Provider) -> Result<reqwest::RequestBuilder, Failed> {
-        let base = &provider.base_url;
+        let (base, http) = (&provider.base_url, self.client(provider)?);
         let get = match provider.kind {
-            ProviderKind::Anthropic => self
-                .http
+            ProviderKind::Anthropic => http
                 .get(format!("{base}/v1/models?limit=1"))
                 .header("anthropic-version", ANTHROPIC_VERSION),
-            ProviderKind::Openai | ProviderKind::Script => self.http.get(format!("{base}/models")),
+            ProviderKind::Openai | ProviderKind::Script => http.get(format!("{base}/models")),
         };
         self.with_key(get, provider)
+    }
+
+    fn client(&self, provider: &Provider) -> Result<&reqwest::Client, Failed> {
+        self.http.to(&provider.base_url).map_err(|refused| {
+            let message = format!("provider {} can't be reached: {refused}", provider.name);
+            Failed::of(Reason::Connection, 502, message)
+        })
     }
 
     fn with_key(

@@ -115,7 +115,9 @@ pub(super) async fn send(
     timeout_ms: u64,
     limit_bytes: usize,
 ) -> Result<Answer, Made> {
-    let mut request = gateway.tools_http.request(prepared.method, prepared.url);
+    let client = gateway.tools_http.to(prepared.url.as_str());
+    let client = client.map_err(|refused| unreachable(&refused))?;
+    let mut request = client.request(prepared.method, prepared.url);
     if let Some(body) = &prepared.body {
         request = request
             .header("content-type", "application/json")
@@ -160,6 +162,10 @@ async fn exchange(request: reqwest::RequestBuilder, limit_bytes: usize) -> Resul
     Ok(Answer { status, body, cut })
 }
 
+fn unreachable(why: &dyn std::fmt::Display) -> Made {
+    Made::NotSent(format!("the tool can't be reached: {why}"))
+}
+
 fn lost(error: &reqwest::Error) -> Made {
     let mut cause = std::error::Error::source(error);
     while let Some(deeper) = cause.and_then(std::error::Error::source) {
@@ -167,7 +173,7 @@ fn lost(error: &reqwest::Error) -> Made {
     }
     let cause = cause.map_or_else(|| "the request failed".to_owned(), ToString::to_string);
     if error.is_connect() || error.is_builder() {
-        return Made::NotSent(format!("the tool can't be reached: {cause}"));
+        return unreachable(&cause);
     }
     Made::Unanswered {
         message: format!("the tool's answer broke off: {cause}"),

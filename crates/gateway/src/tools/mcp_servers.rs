@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::ToolCall;
 use super::result::{self, Made};
 use crate::Gateway;
+use crate::outgoing::Outgoing;
 
 /// The handshake and the list of tools have so long.
 const OPENING: Duration = Duration::from_secs(20);
@@ -52,14 +53,13 @@ struct Server {
 
 /// All servers, by their place in the fleet and their address.
 pub struct McpServers {
-    http: reqwest::Client,
+    http: Outgoing,
     servers: Mutex<HashMap<String, Arc<Server>>>,
 }
 
 impl McpServers {
-    /// `http` must follow no redirects.
     #[must_use]
-    pub fn new(http: reqwest::Client) -> Self {
+    pub(crate) fn new(http: Outgoing) -> Self {
         Self {
             http,
             servers: Mutex::default(),
@@ -88,6 +88,10 @@ impl McpServers {
         tool: &Tool,
         server: &Arc<Server>,
     ) -> Result<Arc<Vec<mcp::Tool>>, CallError> {
+        if let ToolKind::McpHttp { url, .. } = &tool.kind {
+            // Waiting changes nothing there.
+            self.client_to(url)?;
+        }
         let patience = Instant::now() + STARTING;
         let known = server.known(false).await.is_some();
         loop {
@@ -145,6 +149,11 @@ impl McpServers {
         Ok(client)
     }
 
+    fn client_to(&self, url: &str) -> Result<&reqwest::Client, CallError> {
+        let client = self.http.to(url);
+        client.map_err(|refused| CallError::NotSent(refused.to_string()))
+    }
+
     async fn open(&self, hub: &Hub, tool: &Tool) -> Result<Client, CallError> {
         match &tool.kind {
             ToolKind::McpHttp { url, credential } => {
@@ -156,7 +165,8 @@ impl McpServers {
                         .map_err(|error| error.to_string()),
                     None => Ok(None),
                 });
-                Client::over_http(self.http.clone(), url.clone(), bearer, OPENING).await
+                let http = self.client_to(url)?.clone();
+                Client::over_http(http, url.clone(), bearer, OPENING).await
             }
             _ => {
                 let path = hub

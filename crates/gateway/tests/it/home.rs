@@ -143,7 +143,7 @@ impl Home {
             workspace: "default".into(),
         };
         let (hub, running) = Hub::start(options).await.unwrap();
-        tokio::spawn(gateway::serve(hub.clone()));
+        tokio::spawn(gateway::serve(hub.clone(), gateway::Reach::NotTheNode));
         let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = door.local_addr().unwrap();
         let instance = Instance {

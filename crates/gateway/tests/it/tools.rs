@@ -77,6 +77,29 @@ fn with_tools(server: &EffectServer) -> Fleet {
 }
 
 #[tokio::test]
+async fn a_tool_at_the_nodes_own_address_is_refused_and_its_agent_told_so() {
+    let state = tempfile::tempdir().unwrap();
+    let mut fleet = fleet();
+    let stolen = http("GET", "http://169.254.169.254/latest".into(), None);
+    add_tool(&mut fleet, "stolen", "stolen", stolen, |_| {});
+    let server = ToolKind::McpHttp {
+        url: "http://[fd00:ec2::254]/mcp".into(),
+        credential: None,
+    };
+    add_tool(&mut fleet, "server", "server", server, |_| {});
+    let mut home = Home::start(state.path(), &fleet).await;
+    let (_, attempts) = home.work("x").await;
+    for tool in ["stolen", "server"] {
+        let answer = home.call_tool(&attempts[0].token, tool, json!({})).await;
+        assert!(
+            answer.to_string().contains("a cloud's metadata"),
+            "{answer}"
+        );
+    }
+    home.end().await;
+}
+
+#[tokio::test]
 async fn an_http_tool_is_called_once_and_its_result_is_replayed() {
     let server = EffectServer::start();
     let state = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::kubernetes::HUB;
 use cluster::Knowledge;
 use cluster::home::{Home, KeyCheck, Options, Verdict};
-use gateway::KeyVerdict;
+use gateway::{KeyVerdict, Reach};
 use hub::{Hub, HubError};
 
 use super::HubArgs;
@@ -22,6 +22,9 @@ use crate::telemetry;
 /// A pod that isn't heard is noticed after one to two seconds (`cluster::socket`); with this it's away
 /// three to four when its attempts are given to others.
 const AWAY: Duration = Duration::from_secs(2);
+
+/// Tenants write URLs, and the node's own addresses give out its credentials.
+const REACH: Reach = Reach::NotTheNode;
 
 /// Where the downward API puts the namespace.
 const NAMESPACE: &str = "POD_NAMESPACE";
@@ -54,7 +57,26 @@ pub(super) struct ClusterArgs {
     metrics: Option<SocketAddr>,
 }
 
+/// This process only starts the hub, and starts it again.
 pub(super) fn hub(place: &PlaceArgs, args: &HubArgs) -> Outcome {
+    // Read here first: what is wrong with it is said once, by the exit code that belongs to it.
+    options(place, &args.cluster)?;
+    let body = || match serve_here(place, args) {
+        Ok(exit) => exit as i32,
+        Err(failure) => {
+            failure.report();
+            failure.exit as i32
+        }
+    };
+    let code = keeper::pod::again(&body).map_err(super::kernel)?;
+    if code == 0 {
+        return Ok(Exit::Done);
+    }
+    let what = format!("the hub's process ended with {code}");
+    Err(Failure::new(Exit::Failed, what))
+}
+
+fn serve_here(place: &PlaceArgs, args: &HubArgs) -> Outcome {
     let options = options(place, &args.cluster)?;
     let namespace = options.namespace.clone();
     let door = facade::Options {
@@ -134,7 +156,7 @@ async fn serve(mut options: Options, door: facade::Options) -> Result<(), HubErr
     telemetry::start(&hub, &workspace_dir);
     let check = key_check(&hub).map_err(|error| failed(&error))?;
     tokio::select! {
-        ended = super::with_doors(hub.clone(), service, door) => ended,
+        ended = super::with_doors(hub.clone(), service, (REACH, door)) => ended,
         () = home.run(hub, check) => Ok(()),
     }
 }
@@ -151,7 +173,7 @@ async fn client() -> Option<kube::Client> {
 }
 
 fn key_check(hub: &Hub) -> Result<KeyCheck, gateway::GatewayError> {
-    let check = gateway::KeyCheck::new(hub)?;
+    let check = gateway::KeyCheck::new(hub, REACH)?;
     Ok(Arc::new(move |provider| {
         let check = check.clone();
         Box::pin(async move {
