@@ -70,6 +70,13 @@ pub(crate) async fn objects(
     owner_uid: &str,
     objects: &[Object],
 ) -> Result<(), Error> {
+    beside(context, objects).await?;
+    orphans(context, namespace, owner_uid, objects).await
+}
+
+/// Makes the cluster have these objects, beside what is there. If one of them can't be ours, none
+/// is written.
+pub(crate) async fn beside(context: &Context, objects: &[Object]) -> Result<(), Error> {
     let mut found = Vec::with_capacity(objects.len());
     for object in objects {
         let owned = known(context, object).await?;
@@ -87,7 +94,7 @@ pub(crate) async fn objects(
     for (object, owned) in objects.iter().zip(found) {
         renew(context, object, owned).await?;
     }
-    orphans(context, namespace, owner_uid, objects).await
+    Ok(())
 }
 
 /// One object alone, which others need to be written at all.

@@ -54,6 +54,12 @@ impl Set {
         self.refused.get(&(kind, name.to_owned()))
     }
 
+    /// Whether something is refused and nothing is in its place: the hub may know more of it, if it
+    /// has seen one that was right.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.refused.values().any(|refused| !refused.kept)
+    }
+
     /// The tools of a registry that some agent uses.
     pub(crate) fn used_tools(&self, registry: &str) -> BTreeMap<String, Tool> {
         let tools = self.fleet.tools.iter();
@@ -87,11 +93,17 @@ impl Set {
 
     /// Whether what is built for an object is what was built for it before.
     fn means_the_same(&self, (kind, name): &(Kind, String), before: &Self) -> bool {
+        // What was left because of that is no longer to be left.
+        let leaves_the_same = self.is_partial() == before.is_partial();
         match kind {
             Kind::Agent => self.agents.get(name) == before.agents.get(name),
-            Kind::ToolRegistry => self.used_tools(name) == before.used_tools(name),
+            Kind::ToolRegistry => {
+                leaves_the_same && self.used_tools(name) == before.used_tools(name)
+            }
             // Its policies and its hub's rights depend on all of them.
-            Kind::Workspace => self.fleet == before.fleet && self.secrets == before.secrets,
+            Kind::Workspace => {
+                leaves_the_same && self.fleet == before.fleet && self.secrets == before.secrets
+            }
             Kind::Provider | Kind::PromptPack => true,
         }
     }
@@ -404,6 +416,29 @@ mod tests {
         let last = resolve("n", &third, Some(&after), checks());
         assert!(last.agents.is_empty());
         assert_eq!(last.refused.len(), 2);
+    }
+
+    #[test]
+    fn while_an_object_is_refused_with_nothing_in_its_place_a_set_is_partial() {
+        let tools = serde_json::json!({"tools": []});
+        let registry = written(Kind::ToolRegistry, "desk", 1, tools);
+        let workspace = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "n", "uid": "n", "generation": 1}, "spec": {},
+        }));
+        let workspace = Written::read(Kind::Workspace, &workspace.unwrap());
+        let workspace = (Key::workspace("n"), Arc::new(workspace));
+        let agent = written(Kind::Agent, "a", 1, serde_json::json!({"replicas": "many"}));
+        let rest = [registry, workspace];
+        let all: Vec<_> = rest.iter().cloned().chain([agent]).collect();
+        let before = resolve("n", &all, None, checks());
+        assert!(before.is_partial());
+        // Once it isn't, what was left because of that is looked at again.
+        let after = resolve("n", &rest, Some(&before), checks());
+        assert!(!after.is_partial());
+        let changed = after.changed(Some(&before));
+        let changed: Vec<Kind> = changed.into_iter().map(|(kind, _)| kind).collect();
+        assert!(changed.contains(&Kind::ToolRegistry), "{changed:?}");
+        assert!(changed.contains(&Kind::Workspace), "{changed:?}");
     }
 
     #[test]

@@ -151,6 +151,8 @@ async fn apply(context: &Context, prepared: Prepared) -> Applied {
         refusal,
     } = prepared;
     let failed = match objects {
+        // An agent that can't be read may use more of it.
+        Some(objects) if found.set.is_partial() => apply::beside(context, &objects).await,
         Some(objects) => {
             apply::objects(context, &found.key.namespace, &found.owner.uid, &objects).await
         }
@@ -200,5 +202,74 @@ fn of_servers(context: &Context, found: &Dereferenced, servers: &[Server]) -> Ve
         0 => Verdict::ready("Valid", "it can be used"),
         1 => Verdict::ready("Running", "its MCP server is ready"),
         many => Verdict::ready("Running", format!("all {many} MCP servers are ready")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::Kind;
+    use kube::core::DynamicObject;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake::Fake;
+    use crate::resolve;
+    use crate::world::{Listed, Owned, Written};
+
+    fn put(context: &Context, key: &Key, spec: &Value) {
+        let mut object = json!({
+            "metadata": {"name": key.name, "uid": key.name, "generation": 1}, "spec": spec,
+        });
+        if !key.namespace.is_empty() {
+            object["metadata"]["namespace"] = json!(key.namespace);
+        }
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let written = Written::read(key.kind, &object);
+        context.world.put_written(key, written);
+    }
+
+    /// The server of a tool that no agent is known to use.
+    fn put_server(context: &Context) {
+        let metadata = json!({
+            "name": "mainstay-tool-x", "labels": {"app.kubernetes.io/managed-by": "mainstay"},
+            "ownerReferences": [{"apiVersion": "mainstay.dev/v1alpha1", "kind": "ToolRegistry",
+                "name": "desk", "uid": "desk", "controller": true}],
+        });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let (world, owned) = (&context.world, Owned::read(&metadata, &Value::Null));
+        world.put_owned("acme", Resource::Deployment, "mainstay-tool-x", owned);
+        let metadata = kube::core::ObjectMeta::default();
+        let service = json!({"spec": {"clusterIP": "198.19.0.9"}});
+        let hub = Owned::read(&metadata, &service);
+        world.put_owned("acme", Resource::Service, api::kubernetes::HUB, hub);
+        for resource in Resource::WATCHED {
+            world.listed("acme", Listed::Owned(resource));
+        }
+        world.listed("acme", Listed::Pods);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_an_unreadable_agent_may_use_is_not_removed() {
+        let fake = Fake::start(|_| None).await;
+        let context = fake.context();
+        let registry = Key::new(Kind::ToolRegistry, "acme", "desk");
+        let agent = Key::new(Kind::Agent, "acme", "a");
+        put(&context, &Key::workspace("acme"), &json!({}));
+        put(&context, &registry, &json!({"tools": []}));
+        put(&context, &agent, &json!({"replicas": "many"}));
+        put_server(&context);
+        for kind in Kind::ALL {
+            context.world.kind_listed(kind);
+        }
+        resolve::renew(&context.world, "acme", context.checks);
+        reconcile(&context, &registry).await.unwrap();
+        let path = "/deployments/mainstay-tool-x";
+        assert_eq!(fake.count("DELETE", path), 0);
+        context.world.remove_written(&agent);
+        // The answer to the status had no metadata of the object's own.
+        put(&context, &registry, &json!({"tools": []}));
+        resolve::renew(&context.world, "acme", context.checks);
+        reconcile(&context, &registry).await.unwrap();
+        assert_eq!(fake.count("DELETE", path), 1, "{:?}", fake.asked());
     }
 }

@@ -7,6 +7,7 @@
 mod keys;
 mod leave;
 mod namespace;
+mod partial;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -182,8 +183,8 @@ async fn write(
 ) -> Result<Result<Option<String>, Verdict>, Error> {
     let Objects {
         rights,
-        tenancy,
-        hub,
+        mut tenancy,
+        mut hub,
     } = objects;
     let name = &found.key.name;
     namespace::write(context, &found.owner, found.namespace.as_ref()).await?;
@@ -207,6 +208,10 @@ async fn write(
         Ok(authority) => authority,
         Err(verdict) => return Ok(Err(verdict)),
     };
+    if found.set.is_partial() {
+        hub.secrets.extend(partial::secrets(context, name).await?);
+        partial::widen(context, name, &mut tenancy).await?;
+    }
     let mut hub = build::hub(&HubInput {
         namespace: name,
         owner: &found.owner,
