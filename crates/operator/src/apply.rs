@@ -22,6 +22,8 @@ use crate::world::Owned;
 /// So many writes against somebody else are made in a [`WINDOW`].
 const ANSWERS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
+/// Where what is known of the cluster's own objects is kept.
+const NOWHERE: &str = "";
 
 /// Writes against others, by object.
 #[derive(Default)]
@@ -176,7 +178,29 @@ async fn asked(context: &Context, object: &Object) -> Result<Option<Owned>, Erro
         name: object.name.clone(),
         source,
     })?;
-    Ok(found.map(|found| Owned::read(&found.metadata, &serde_json::Value::Null)))
+    let found = found.map(|found| Owned::read(&found.metadata, &serde_json::Value::Null));
+    match &object.namespace {
+        Some(_) => Ok(found),
+        None => Ok(with_answer(context, object, found)),
+    }
+}
+
+/// What is the cluster's isn't watched, and always asked for; what of it was answered is kept
+/// under a namespace without a name.
+fn with_answer(context: &Context, object: &Object, found: Option<Owned>) -> Option<Owned> {
+    let (world, resource, name) = (&context.world, object.resource, object.name.as_str());
+    match found {
+        Some(found) => world.put_owned(NOWHERE, resource, name, found),
+        None => world.remove_owned(NOWHERE, resource, name),
+    }
+    world.owned(NOWHERE, resource, name)
+}
+
+/// Lets go of what is kept of the cluster's own objects of a name.
+pub(crate) fn forget(context: &Context, name: &str) {
+    for resource in [Resource::ClusterRole, Resource::ClusterRoleBinding] {
+        context.world.remove_owned(NOWHERE, resource, name);
+    }
 }
 
 async fn write(
@@ -203,14 +227,13 @@ async fn write(
         source,
     })?;
     context.metrics.wrote(object.resource.kind());
-    if let Some(namespace) = &object.namespace {
-        let mut owned = Owned::read(&written.metadata, &written.data);
-        owned.applied_generation = Some(owned.generation);
-        owned.answered = answered;
-        context
-            .world
-            .put_owned(namespace, object.resource, &object.name, owned);
-    }
+    let namespace = object.namespace.as_deref().unwrap_or(NOWHERE);
+    let mut owned = Owned::read(&written.metadata, &written.data);
+    owned.applied_generation = Some(owned.generation);
+    owned.answered = answered;
+    context
+        .world
+        .put_owned(namespace, object.resource, &object.name, owned);
     Ok(())
 }
 
@@ -262,7 +285,43 @@ pub(crate) async fn remove(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Answer, Fake};
+    use crate::object::{Owner, Place};
     use serde_json::json;
+
+    #[tokio::test]
+    async fn another_writer_of_a_cluster_wide_object_is_answered_once() {
+        let owner = Owner {
+            kind: api::Kind::Workspace,
+            name: "acme".to_owned(),
+            uid: "1".to_owned(),
+        };
+        let place = Place {
+            namespace: None,
+            component: "hub",
+            owner: &owner,
+        };
+        let object = place.object(Resource::ClusterRole, "r", &[], json!({"rules": []}));
+        let entry = |manager: &str, time: &str| json!({"manager": manager, "time": time, "operation": "Update"});
+        let mut there = object.body.clone();
+        there["metadata"]["resourceVersion"] = json!("7");
+        // Their label stays: our write says nothing of it, and so the object stays as it is.
+        there["metadata"]["managedFields"] = json!([
+            entry(FIELD_MANAGER, "2026-01-01T00:00:05Z"),
+            entry("kubectl-label", "2026-01-01T00:00:09Z"),
+        ]);
+        let fake = Fake::start(move |_| Some(Answer::Say(200, there.clone()))).await;
+        let context = fake.context();
+        for _ in 0..ANSWERS + 2 {
+            one(&context, &object).await.unwrap();
+        }
+        assert_eq!(fake.count("PATCH", "/clusterroles/r"), 1);
+        forget(&context, "r");
+        assert_eq!(
+            context.world.owned(NOWHERE, Resource::ClusterRole, "r"),
+            None
+        );
+    }
 
     #[test]
     fn a_fight_is_given_up_for_a_while() {

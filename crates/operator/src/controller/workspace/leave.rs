@@ -5,6 +5,7 @@
 //! adopted a namespace is held by a finalizer until they are gone. Volumes, and the Secret with the
 //! key that opens what is on them, are left.
 
+use api::kubernetes::HUB;
 use kube::Error as KubeError;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -50,6 +51,8 @@ pub(super) async fn leave(context: &Arc<Context>, key: &Key) -> Result<Option<Du
         _ => {}
     }
     context.homes.leave(context, namespace);
+    // As `build::hub` names what of it is the cluster's.
+    apply::forget(context, &format!("{HUB}:{namespace}"));
     for (other, _) in context.world.all_written(namespace) {
         if other != *key {
             context.push(other);
