@@ -19,6 +19,13 @@ const HOLDS: Duration = Duration::from_secs(15);
 /// How often it is renewed, and looked at by who waits.
 const RENEWED: Duration = Duration::from_secs(4);
 
+/// How long a lease is one's own, and how often it is looked at.
+#[derive(Clone, Copy)]
+struct Times {
+    holds: Duration,
+    renewed: Duration,
+}
+
 /// A claim to lead.
 pub(crate) struct Claim {
     api: Api<Lease>,
@@ -27,6 +34,9 @@ pub(crate) struct Claim {
     /// The version that was seen last, and since when: a lease is over by our own clock, not by
     /// the other's.
     seen: Option<(String, Instant)>,
+    times: Times,
+    /// When the last try began that got it.
+    renewed: Instant,
 }
 
 impl Claim {
@@ -36,6 +46,11 @@ impl Claim {
             name: crate::FIELD_MANAGER,
             holder,
             seen: None,
+            times: Times {
+                holds: HOLDS,
+                renewed: RENEWED,
+            },
+            renewed: Instant::now(),
         }
     }
 
@@ -50,22 +65,31 @@ impl Claim {
                     tracing::warn!(error, "can't look at the lease");
                 }
             }
-            tokio::time::sleep(RENEWED).await;
+            tokio::time::sleep(self.times.renewed).await;
         }
     }
 
-    /// Renews it; returns when it is lost.
+    /// Renews it; returns when it is lost. Neither a rest nor a try goes on past its time: another
+    /// may lead from then on.
     pub(crate) async fn lost(&mut self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < HOLDS {
-            tokio::time::sleep(RENEWED).await;
-            match tokio::time::timeout(RENEWED, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+        loop {
+            tokio::time::sleep(self.times.renewed.min(self.left())).await;
+            let patience = self.times.renewed.min(self.left());
+            if patience.is_zero() {
+                return;
+            }
+            match tokio::time::timeout(patience, self.attempt()).await {
+                Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return,
                 // Unknown: ours until its time is up.
                 Ok(Err(_)) | Err(_) => {}
             }
         }
+    }
+
+    /// For how long it is ours without being renewed.
+    fn left(&self) -> Duration {
+        self.times.holds.saturating_sub(self.renewed.elapsed())
     }
 
     /// Gives it back, so that another needn't wait.
@@ -90,6 +114,15 @@ impl Claim {
 
     /// Takes or renews it; false if another holds it.
     async fn attempt(&mut self) -> Result<bool, KubeError> {
+        let began = Instant::now();
+        let won = self.take().await?;
+        if won {
+            self.renewed = began;
+        }
+        Ok(won)
+    }
+
+    async fn take(&mut self) -> Result<bool, KubeError> {
         let Some(mut lease) = self.api.get_opt(self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
@@ -160,5 +193,63 @@ fn won(written: Result<Lease, KubeError>) -> Result<bool, KubeError> {
         Ok(_) => Ok(true),
         Err(KubeError::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::fake::{Answer, Fake};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_lease_that_cannot_be_renewed_is_lost_when_its_time_is_up_and_not_later() {
+        static IS_SILENT: AtomicBool = AtomicBool::new(false);
+        let fake = Fake::start(|asked| match asked.method.as_str() {
+            _ if IS_SILENT.load(Ordering::Relaxed) => Some(Answer::Silence),
+            "GET" => Some(Answer::Say(200, lease("me"))),
+            _ => None,
+        })
+        .await;
+        let mut claim = claim(&fake);
+        claim.won().await;
+        let won = Instant::now();
+        IS_SILENT.store(true, Ordering::Relaxed);
+        claim.lost().await;
+        let (held, holds) = (won.elapsed(), claim.times.holds);
+        assert!(held <= holds + Duration::from_millis(200), "{held:?}");
+        assert!(held + Duration::from_millis(500) > holds, "{held:?}");
+        assert!(fake.count("GET", "/mainstay-operator") > 1, "it was tried");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_another_has_is_lost_at_once() {
+        let fake = Fake::start(|asked| {
+            let is_get = asked.method == "GET";
+            is_get.then(|| Answer::Say(200, lease("another")))
+        })
+        .await;
+        let mut claim = claim(&fake);
+        claim.renewed = Instant::now();
+        claim.lost().await;
+        assert!(!claim.left().is_zero());
+    }
+
+    /// Two tries fit in, and a third would end too late.
+    fn claim(fake: &Fake) -> Claim {
+        let mut claim = Claim::new(fake.client.clone(), "home", "me".to_owned());
+        claim.times = Times {
+            holds: Duration::from_millis(1500),
+            renewed: Duration::from_millis(600),
+        };
+        claim
+    }
+
+    fn lease(holder: &str) -> serde_json::Value {
+        json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+            "metadata": {"name": crate::FIELD_MANAGER, "resourceVersion": "1"},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15}})
     }
 }
