@@ -84,7 +84,7 @@ pub(crate) async fn beside(context: &Context, objects: &[Object]) -> Result<(), 
         let owned = known(context, object).await?;
         if owned
             .as_ref()
-            .is_some_and(|owned| !owned.is_ours && !may_adopt(object))
+            .is_some_and(|owned| !owned.is_for(&object.owner) && !may_adopt(object))
         {
             return Err(Error::Taken {
                 resource: object.resource,
@@ -103,7 +103,7 @@ pub(crate) async fn beside(context: &Context, objects: &[Object]) -> Result<(), 
 pub(crate) async fn one(context: &Context, object: &Object) -> Result<(), Error> {
     let owned = known(context, object).await?;
     match owned {
-        Some(owned) if !owned.is_ours => Err(Error::Taken {
+        Some(owned) if !owned.is_for(&object.owner) => Err(Error::Taken {
             resource: object.resource,
             name: object.name.clone(),
         }),
@@ -329,6 +329,7 @@ mod tests {
             resource: Resource::Deployment,
             namespace: Some("n".to_owned()),
             name: "a".to_owned(),
+            owner: "Agent/a".to_owned(),
             hash: String::new(),
             body: json!({}),
         };

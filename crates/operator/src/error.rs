@@ -49,7 +49,7 @@ pub(crate) enum Error {
         name: String,
         source: kube::Error,
     },
-    #[error("there is a {resource} {name} already that Mainstay didn't make")]
+    #[error("there is a {resource} {name} already that isn't this object's")]
     Taken { resource: Resource, name: String },
     #[error("{manager} keeps changing {resource} {name}")]
     Contested {
@@ -103,7 +103,7 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Taken { resource, name } => Some(format!(
-                "give this object another name, or delete {resource} {name}"
+                "give this object another name, or delete {resource} {name} if nothing needs it"
             )),
             Self::Contested { manager, .. } => Some(format!(
                 "let {manager} leave what Mainstay manages alone (label app.kubernetes.io/managed-by=mainstay)"

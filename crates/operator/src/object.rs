@@ -121,7 +121,16 @@ pub struct Owner {
     pub uid: String,
 }
 
+/// An owner by kind and name: of a namespace and the cluster there is one at a time.
+pub(crate) fn title(kind: &str, name: &str) -> String {
+    format!("{kind}/{name}")
+}
+
 impl Owner {
+    pub(crate) fn title(&self) -> String {
+        title(self.kind.name(), &self.name)
+    }
+
     pub(crate) fn reference(&self) -> Value {
         json!({
             "apiVersion": api::API_VERSION, "kind": self.kind.name(), "name": self.name,
@@ -137,6 +146,8 @@ pub struct Object {
     /// None for what is the cluster's.
     pub namespace: Option<String>,
     pub name: String,
+    /// Whose it is, as [`Owner::title`] says it.
+    pub owner: String,
     /// What its annotation [`APPLIED`] says.
     pub hash: String,
     /// The whole object.
@@ -201,6 +212,7 @@ impl Place<'_> {
             resource,
             namespace: self.namespace.map(str::to_owned),
             name: name.to_owned(),
+            owner: self.owner.title(),
             hash,
             body,
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use api::kubernetes::MANAGED_BY;
 
 use crate::FIELD_MANAGER;
-use crate::object::{APPLIED, MANAGER};
+use crate::object::{APPLIED, MANAGER, title};
 
 /// What is kept of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,10 @@ pub(crate) struct Owned {
     pub(crate) resource_version: u64,
     pub(crate) hash: Option<String>,
     pub(crate) owner_uid: Option<String>,
+    /// Its kind and name, as [`Owner::title`] writes them.
+    ///
+    /// [`Owner::title`]: crate::object::Owner::title
+    pub(crate) owner: Option<Box<str>>,
     pub(crate) is_ours: bool,
     pub(crate) deleting: bool,
     pub(crate) generation: i64,
@@ -51,6 +55,7 @@ impl Owned {
         let annotations = metadata.annotations.as_ref();
         let owners = metadata.owner_references.iter().flatten();
         let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+        let owner = controllers.next();
         let generation = metadata.generation.unwrap_or_default();
         let ip = data["spec"]["clusterIP"].as_str();
         Self {
@@ -60,7 +65,8 @@ impl Owned {
                 .and_then(|version| version.parse().ok())
                 .unwrap_or_default(),
             hash: annotations.and_then(|all| all.get(APPLIED)).cloned(),
-            owner_uid: controllers.next().map(|owner| owner.uid.clone()),
+            owner_uid: owner.map(|owner| owner.uid.clone()),
+            owner: owner.map(|owner| title(&owner.kind, &owner.name).into()),
             is_ours: labels
                 .and_then(|all| all.get(MANAGED_BY))
                 .map(String::as_str)
@@ -90,6 +96,11 @@ impl Owned {
             answered,
             ..later
         };
+    }
+
+    /// Whether we made it for this owner, or for none, or for one that had its name before it.
+    pub(crate) fn is_for(&self, owner: &str) -> bool {
+        self.is_ours && self.owner.as_deref().is_none_or(|own| own == owner)
     }
 
     /// Whether it isn't any more what was written: by its content, or because of somebody else.
@@ -213,6 +224,27 @@ mod tests {
             ..read(json!([]), 2)
         });
         assert!(theirs.differs("abc"));
+    }
+
+    #[test]
+    fn what_was_made_for_another_is_not_for_this_owner() {
+        let owned = |kind: &str, name: &str| {
+            let metadata = json!({
+                "name": "mainstay-hub", "labels": {MANAGED_BY: MANAGER},
+                "ownerReferences": [{
+                    "apiVersion": "mainstay.dev/v1alpha1", "kind": kind, "name": name, "uid": "1",
+                    "controller": true,
+                }],
+            });
+            Owned::read(&serde_json::from_value(metadata).unwrap(), &json!({}))
+        };
+        let of_workspace = owned("Workspace", "acme");
+        assert!(of_workspace.is_for("Workspace/acme"));
+        assert!(!of_workspace.is_for("Agent/acme"));
+        assert!(!of_workspace.is_for("Agent/mainstay-hub"));
+        assert!(!owned("ToolRegistry", "desk").is_for("ToolRegistry/other"));
+        // One without an owner, as the hub's keys are.
+        assert!(read(json!([]), 1).is_for("Workspace/acme"));
     }
 
     #[test]

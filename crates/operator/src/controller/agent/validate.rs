@@ -41,8 +41,19 @@ fn runnable(found: &Dereferenced) -> Result<Runnable, Verdict> {
     })
 }
 
+/// What Mainstay's own objects are called, and so no Deployment of an agent.
+const RESERVED: &str = "mainstay-";
+
 /// What a fleet may say that pods can't do.
 fn unrunnable(agent: &Agent, is_builtin_written: bool) -> Option<Verdict> {
+    if agent.name.starts_with(RESERVED) {
+        return Some(Verdict::problem(
+            "NameTaken",
+            format!(
+                "metadata.name: names that begin with {RESERVED} are those of Mainstay's own objects on Kubernetes: give this agent another name"
+            ),
+        ));
+    }
     if agent
         .source
         .as_ref()

@@ -48,3 +48,17 @@ fn what_cannot_run_in_a_pod_is_refused_by_its_field() {
     check("image: a:1, runtime: {exec: {command: [a]}}", None, "");
     check("instructions: Answer.", None, "");
 }
+
+#[test]
+fn a_name_of_mainstays_own_objects_is_refused() {
+    let named = |name: &str| Agent {
+        name: name.to_owned(),
+        ..agent("instructions: Answer.")
+    };
+    for name in ["mainstay-hub", "mainstay-tool-0123456789ab"] {
+        let verdict = unrunnable(&named(name), false).unwrap();
+        assert_eq!(verdict.reason, "NameTaken", "{name}");
+        assert!(verdict.message.contains("another name"), "{verdict:?}");
+    }
+    assert_eq!(unrunnable(&named("mainstay"), false), None);
+}
