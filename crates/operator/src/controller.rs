@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
+use api::fleet::Fleet;
 
+use crate::build;
 use crate::context::Context;
 use crate::dereference::{Dereferenced, Home};
 use crate::error::Error;
@@ -54,6 +56,38 @@ fn refusal(found: &Dereferenced) -> Option<Verdict> {
         }
         Home::Of { .. } => {}
     }
-    let refused = found.set.refused(found.key.kind, &found.key.name)?;
-    Some(Verdict::invalid(&refused.problems, refused.kept))
+    if let Some(refused) = found.set.refused(found.key.kind, &found.key.name) {
+        return Some(Verdict::invalid(&refused.problems, refused.kept));
+    }
+    node_address(&found.set.fleet, &found.key)
 }
+
+/// What it would call is a node's own network, to which no way is opened.
+fn node_address(fleet: &Fleet, key: &Key) -> Option<Verdict> {
+    let (field, address) = match key.kind {
+        Kind::Provider => {
+            let provider = fleet.providers.get(&key.name)?;
+            let address = build::node_address(&provider.base_url)?;
+            ("spec.baseUrl".to_owned(), address)
+        }
+        Kind::ToolRegistry => {
+            let tools = fleet.tools.values();
+            let mut tools = tools.filter(|tool| tool.registry == key.name);
+            tools.find_map(|tool| {
+                let mut urls = build::urls(tool).into_iter();
+                let address = urls.find_map(|url| build::node_address(url))?;
+                Some((format!("spec.tools: {}", tool.name), address))
+            })?
+        }
+        Kind::Agent | Kind::PromptPack | Kind::Workspace => return None,
+    };
+    Some(Verdict::problem(
+        "Invalid",
+        format!(
+            "{field}: {address} is an address of the node's own network, where clouds give out the node's credentials: name another, or a Service of the cluster"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

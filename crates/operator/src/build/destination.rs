@@ -4,10 +4,49 @@
 //! A policy knows addresses and pods, no names of the outside. So a name leads to its port
 //! anywhere, an address to itself, and a Service of the cluster to the pods of its namespace,
 //! because a policy sees a pod's port and not the Service's.
+//!
+//! What a tenant writes never leads to a node's own network: clouds answer there with the node's
+//! credentials. An address of it is refused, and a name's rule leaves it out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
+
+/// Link-local addresses, and those at which clouds answer their machines.
+pub(super) const NODE: [&str; 2] = ["169.254.0.0/16", "168.63.129.16/32"];
+/// The same, and the former by way of a translator (RFC 6052).
+pub(super) const NODE_V6: [&str; 4] = [
+    "fe80::/10",
+    "fd00:ec2::254/128",
+    "64:ff9b::a9fe:0/112",
+    "64:ff9b::a83f:8110/128",
+];
+
+/// The address that a URL names, if it is one that no tenant may name.
+pub(crate) fn node_address(url: &str) -> Option<IpAddr> {
+    address(host_and_port(url)?.0).filter(|address| is_node(*address))
+}
+
+fn is_node(address: IpAddr) -> bool {
+    let is_v4 =
+        |address: Ipv4Addr| address.is_link_local() || address == Ipv4Addr::new(168, 63, 129, 16);
+    match address {
+        IpAddr::V4(address) => is_v4(address),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || embedded(address).is_some_and(is_v4)
+        }
+    }
+}
+
+/// The address of the older kind that one stands for: mapped, or translated.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let [.., a, b, c, d] = address.octets();
+    let last = translated.then(|| Ipv4Addr::new(a, b, c, d));
+    last.or_else(|| address.to_ipv4_mapped())
+}
 
 /// Where one address leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,19 +61,9 @@ pub(super) enum Destination {
 impl Destination {
     /// From a URL; `own` is the namespace that short names are looked up in.
     pub(super) fn read(url: &str, own: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let authority = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
-        let default = if scheme.eq_ignore_ascii_case("http") {
-            80
-        } else {
-            443
-        };
-        let (host, port) = split(authority, default)?;
-        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
-            return Some(Self::Address(address, port));
+        let (host, port) = host_and_port(url)?;
+        if let Some(address) = address(host) {
+            return (!is_node(address)).then_some(Self::Address(address, port));
         }
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let labels: Vec<&str> = host.split('.').collect();
@@ -49,7 +78,15 @@ impl Destination {
     pub(super) fn rule(&self) -> Value {
         let ports = |port: &u16| json!([{"protocol": "TCP", "port": port}]);
         match self {
-            Self::Port(port) => json!({"ports": ports(port)}),
+            Self::Port(port) => json!({
+                "to": [
+                    {"ipBlock": {"cidr": "0.0.0.0/0", "except": NODE}},
+                    {"ipBlock": {"cidr": "::/0", "except": NODE_V6}},
+                    // Some networks take pods for no addresses.
+                    {"namespaceSelector": {}},
+                ],
+                "ports": ports(port),
+            }),
             Self::Address(address, port) => {
                 let bits = if address.is_ipv4() { 32 } else { 128 };
                 let cidr = format!("{address}/{bits}");
@@ -60,6 +97,24 @@ impl Destination {
             ]}),
         }
     }
+}
+
+fn host_and_port(url: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let default = if scheme.eq_ignore_ascii_case("http") {
+        80
+    } else {
+        443
+    };
+    split(authority, default)
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 fn split(authority: &str, default: u16) -> Option<(&str, u16)> {
@@ -105,5 +160,49 @@ mod tests {
         }
         assert_eq!(Destination::read("nonsense", "acme"), None);
         assert_eq!(Destination::read("http://x.example:99999/", "acme"), None);
+    }
+
+    #[test]
+    fn a_nodes_own_network_is_no_destination() {
+        let refused = [
+            "http://169.254.169.254/latest/meta-data",
+            "http://user@169.254.0.1:8080/",
+            "http://168.63.129.16/machine",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b::168.63.129.16]/",
+        ];
+        for url in refused {
+            assert!(node_address(url).is_some(), "{url}");
+            assert_eq!(Destination::read(url, "acme"), None, "{url}");
+        }
+        for url in [
+            "http://169.253.0.1/",
+            "http://[fd00::1]/",
+            "http://[64:ff9b::808:808]/",
+        ] {
+            assert_eq!(node_address(url), None, "{url}");
+            assert!(Destination::read(url, "acme").is_some(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_name_leads_anywhere_but_to_a_nodes_own_network() {
+        let rule = Destination::Port(443).rule();
+        assert_eq!(rule["to"][0]["ipBlock"]["except"][0], "169.254.0.0/16");
+        let blocks = rule["to"].as_array().unwrap().iter();
+        let blocks = blocks.filter_map(|to| to.get("ipBlock"));
+        assert!(blocks.clone().count() == 2);
+        for block in blocks {
+            let size = |cidr: &str| cidr.rsplit_once('/').unwrap().1.parse::<u32>().unwrap();
+            let family = block["cidr"].as_str().unwrap().contains(':');
+            for except in block["except"].as_array().unwrap() {
+                let except = except.as_str().unwrap();
+                assert_eq!(except.contains(':'), family);
+                assert!(size(except) > 0);
+            }
+        }
     }
 }

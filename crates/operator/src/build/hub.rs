@@ -46,7 +46,7 @@ pub fn hub(input: &HubInput<'_>) -> Vec<Object> {
             Resource::Role,
             HUB,
             &[],
-            json!({"rules": rules(&input.secrets)}),
+            json!({"rules": hub_rules(&input.secrets)}),
         ),
         place.object(
             Resource::RoleBinding,
@@ -90,13 +90,7 @@ fn beyond(input: &HubInput<'_>) -> [Object; 2] {
         ..place(input.namespace, input.owner)
     };
     let name = format!("{HUB}:{}", input.namespace);
-    let rules = json!([
-        {
-            "apiGroups": [api::kubernetes::GROUP], "resources": ["workspaces"],
-            "resourceNames": [input.namespace], "verbs": ["get", "list", "watch"],
-        },
-        {"nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"], "verbs": ["get"]},
-    ]);
+    let rules = hub_cluster_rules(input.namespace);
     [
         place.object(Resource::ClusterRole, &name, &[], json!({"rules": rules})),
         place.object(
@@ -105,6 +99,20 @@ fn beyond(input: &HubInput<'_>) -> [Object; 2] {
             &[],
             binding("ClusterRole", &name, input.namespace),
         ),
+    ]
+}
+
+/// What a hub may do with the cluster's own.
+pub fn hub_cluster_rules(workspace: &str) -> Vec<Value> {
+    vec![
+        json!({
+            "apiGroups": [api::kubernetes::GROUP], "resources": ["workspaces"],
+            "resourceNames": [workspace], "verbs": ["get", "list", "watch"],
+        }),
+        json!({
+            "nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"],
+            "verbs": ["get"],
+        }),
     ]
 }
 
@@ -125,7 +133,7 @@ fn binding(kind: &str, role: &str, namespace: &str) -> Value {
 
 /// A hub reads its workspace's objects, says what became of them, scales agents, and reads the
 /// Secrets that the fleet names.
-fn rules(secrets: &BTreeSet<String>) -> Value {
+pub fn hub_rules(secrets: &BTreeSet<String>) -> Vec<Value> {
     let group = api::kubernetes::GROUP;
     let kinds = ["agents", "providers", "promptpacks", "toolregistries"];
     let status = kinds.map(|kind| format!("{kind}/status"));
@@ -141,7 +149,7 @@ fn rules(secrets: &BTreeSet<String>) -> Value {
             "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"],
         }));
     }
-    Value::from(rules)
+    rules
 }
 
 fn service() -> Value {
@@ -203,7 +211,7 @@ fn pod(input: &HubInput<'_>) -> Value {
                 {"key": "tls.crt", "path": "tls.crt"},
                 {"key": "tls.key", "path": "tls.key"},
             ]}},
-            {"name": "tmp", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         ],
     })
 }

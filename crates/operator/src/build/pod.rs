@@ -182,9 +182,10 @@ fn container(input: &PodInput<'_>) -> Value {
     container
 }
 
-/// Kubernetes expands `$(NAME)` in values; `$$` is a dollar.
+/// Kubernetes expands `$(NAME)` in values and reads `$$` as a dollar: every dollar is written so,
+/// because of `$$(NAME)` no rule by what follows it would be right.
 fn escaped(value: &str) -> String {
-    value.replace("$(", "$$(")
+    value.replace('$', "$$")
 }
 
 fn confined(read_only: bool) -> Value {
@@ -212,11 +213,12 @@ fn resources(resources: &Resources) -> Value {
     value
 }
 
+/// Each with an end: what is written there is the node's disk.
 fn volumes() -> Value {
     json!([
-        {"name": "bin", "emptyDir": {}},
-        {"name": "state", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        {"name": "bin", "emptyDir": {"sizeLimit": "256Mi"}},
+        {"name": "state", "emptyDir": {"sizeLimit": "1Gi"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         {"name": "ca", "configMap": {"name": HUB_CA}},
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
             "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file(TOKEN_FILE),
@@ -244,4 +246,49 @@ fn parent(path: &str) -> &str {
 
 fn file(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, file)| file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kubelet reads a value: a pair of dollars is one, a reference is what it refers to.
+    fn expanded(value: &str) -> String {
+        let (mut read, mut rest) = (String::new(), value);
+        while let Some(at) = rest.find('$') {
+            read.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('$') {
+                read.push('$');
+                rest = after;
+            } else if let Some(end) = rest.find(')').filter(|_| rest.starts_with('(')) {
+                read.push_str("EXPANDED");
+                rest = &rest[end + 1..];
+            } else {
+                read.push('$');
+            }
+        }
+        read + rest
+    }
+
+    #[test]
+    fn a_value_arrives_as_it_was_written() {
+        for value in ["$(HOST)", "$$(HOST)", "$$$(HOST) $", "a$b $$ $(", "none"] {
+            assert_eq!(expanded(&escaped(value)), value);
+        }
+        assert_ne!(expanded("$(HOST)"), "$(HOST)");
+    }
+
+    #[test]
+    fn no_volume_fills_its_node() {
+        let volumes = volumes();
+        let empty: Vec<&Value> = volumes
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|volume| volume.get("emptyDir"))
+            .collect();
+        assert_eq!(empty.len(), 3);
+        assert!(empty.iter().all(|volume| volume["sizeLimit"].is_string()));
+    }
 }

@@ -6,26 +6,25 @@
 
 use std::collections::BTreeSet;
 
-use api::fleet::{Fleet, ToolKind};
+use api::fleet::{Fleet, Tool, ToolKind};
 use api::kubernetes::COMPONENT;
 use contract::pod::{FACADE_PORT, POD_DOOR_PORT};
 use serde_json::{Value, json};
 
-use super::destination::Destination;
+use super::destination::{Destination, NODE, NODE_V6};
 use crate::object::{Object, Owner, Place, Resource};
 
 /// Addresses that aren't the internet's: a tool doesn't reach them.
-const PRIVATE: [&str; 8] = [
+const PRIVATE: [&str; 7] = [
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
-    "169.254.0.0/16",
     "172.16.0.0/12",
     "192.168.0.0/16",
     "198.18.0.0/15",
     "0.0.0.0/8",
 ];
-const PRIVATE_V6: [&str; 3] = ["::1/128", "fc00::/7", "fe80::/10"];
+const PRIVATE_V6: [&str; 2] = ["::1/128", "fc00::/7"];
 
 /// What policies depend on.
 #[derive(Clone, Debug)]
@@ -76,6 +75,8 @@ fn to_hub() -> Value {
 }
 
 fn tools() -> Value {
+    let private = [&PRIVATE[..], &NODE].concat();
+    let private_v6 = [&PRIVATE_V6[..], &NODE_V6].concat();
     json!({
         "podSelector": of("tool"),
         "policyTypes": ["Ingress", "Egress"],
@@ -84,8 +85,8 @@ fn tools() -> Value {
             to_hub(),
             names(),
             {"to": [
-                {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE}},
-                {"ipBlock": {"cidr": "::/0", "except": PRIVATE_V6}},
+                {"ipBlock": {"cidr": "0.0.0.0/0", "except": private}},
+                {"ipBlock": {"cidr": "::/0", "except": private_v6}},
             ]},
         ],
     })
@@ -126,22 +127,23 @@ fn destinations(input: &PolicyInput<'_>) -> BTreeSet<Destination> {
         .providers
         .values()
         .map(|provider| &provider.base_url);
-    let tools = input
-        .fleet
-        .tools
-        .values()
-        .flat_map(|tool| match &tool.kind {
-            ToolKind::McpHttp { url, .. } => vec![url],
-            ToolKind::Http { url, read_back, .. } => {
-                let read_back = read_back.iter().map(|read_back| &read_back.url);
-                std::iter::once(url).chain(read_back).collect()
-            }
-            ToolKind::McpStdio { .. } | ToolKind::Agent { .. } => Vec::new(),
-        });
+    let tools = input.fleet.tools.values().flat_map(urls);
     providers
         .chain(tools)
         .filter_map(|url| Destination::read(url, input.namespace))
         .collect()
+}
+
+/// What a tool's calls go to.
+pub(crate) fn urls(tool: &Tool) -> Vec<&String> {
+    match &tool.kind {
+        ToolKind::McpHttp { url, .. } => vec![url],
+        ToolKind::Http { url, read_back, .. } => {
+            let read_back = read_back.iter().map(|read_back| &read_back.url);
+            std::iter::once(url).chain(read_back).collect()
+        }
+        ToolKind::McpStdio { .. } | ToolKind::Agent { .. } => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +176,20 @@ mod tests {
                 "ports": [{"protocol": "TCP", "port": 7443}],
             }])
         );
+    }
+
+    #[test]
+    fn a_tool_reaches_neither_private_addresses_nor_its_nodes_network() {
+        let objects = built(&Fleet::empty("acme"));
+        let egress = objects[1].body["spec"]["egress"].to_string();
+        for out in [
+            "10.0.0.0/8",
+            "169.254.0.0/16",
+            "168.63.129.16/32",
+            "fe80::/10",
+        ] {
+            assert!(egress.contains(out), "{out}: {egress}");
+        }
     }
 
     #[test]

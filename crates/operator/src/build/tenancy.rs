@@ -15,8 +15,8 @@ pub fn tenancy(namespace: &str, owner: &Owner, quota: &Quota) -> Vec<Object> {
     };
     let limits = json!({"spec": {"limits": [{
         "type": "Container",
-        "defaultRequest": {"cpu": "50m", "memory": "128Mi"},
-        "default": {"memory": "512Mi"},
+        "defaultRequest": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "32Mi"},
+        "default": {"memory": "512Mi", "ephemeral-storage": "4Gi"},
     }]}});
     let unmounted = json!({"automountServiceAccountToken": false});
     let mut objects = vec![
@@ -56,6 +56,22 @@ fn hard(quota: &Quota) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_that_asks_for_nothing_has_an_end_to_what_it_may_use() {
+        let owner = Owner {
+            kind: api::Kind::Workspace,
+            name: "acme".to_owned(),
+            uid: "1".to_owned(),
+        };
+        let objects = tenancy("acme", &owner, &Quota::default());
+        let limits = &objects[0].body["spec"]["limits"][0];
+        for resource in ["memory", "ephemeral-storage"] {
+            assert!(limits["default"][resource].is_string(), "{resource}");
+            // Without one, what is requested would be the limit.
+            assert!(limits["defaultRequest"][resource].is_string(), "{resource}");
+        }
+    }
 
     #[test]
     fn a_quota_is_there_when_one_is_written() {
