@@ -1,8 +1,10 @@
 //! What the operator may do: little everywhere, and what it needs in the namespaces of workspaces.
 //!
 //! It binds its second role to itself when it adopts a namespace. There it may make hubs' and
-//! members' Roles by name, although it hasn't their rights itself; it can't read a Secret but the
-//! hub's own, and none outside.
+//! members' Roles by name, although it hasn't their rights itself. Of Secrets it can read the hub's
+//! alone, which keeps it from others as long as it is what it was installed as; whoever took it over
+//! could mount any of a workspace's namespace into a pod, or give itself a member's rights there. How
+//! far that reaches is `install::guard`'s: no further than those namespaces.
 
 use api::kubernetes::{GROUP, HUB};
 use serde_json::{Value, json};

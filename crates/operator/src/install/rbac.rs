@@ -2,7 +2,7 @@
 //!
 //! What the operator may do is said by `crate::rbac`. What it needs inside a workspace's namespace
 //! it binds to itself there, one namespace at a time, when the workspace is adopted; `guard` says
-//! where it may.
+//! where it may, also if it was taken over.
 
 use api::kubernetes::GROUP;
 use serde_json::{Value, json};

@@ -122,3 +122,43 @@ fn a_prefix_stands_before_the_image() {
         format!("registry.example/team/mainstay:{version}")
     );
 }
+
+/// What a policy demands, in one text.
+fn demands(policy: &str) -> String {
+    let objects = objects(&several(), Vec::new());
+    let mut policies = objects
+        .iter()
+        .filter(|it| it["kind"] == "ValidatingAdmissionPolicy");
+    let policy = policies
+        .find(|it| it["metadata"]["name"] == policy)
+        .unwrap();
+    policy["spec"].to_string()
+}
+
+#[test]
+fn the_operator_is_held_when_it_makes_namespaces_too() {
+    let demands = demands("mainstay-operator-adoption");
+    for part in [
+        "CREATE",
+        "UPDATE",
+        "enforce",
+        "enforce-version",
+        "restricted",
+    ] {
+        assert!(demands.contains(part), "{part}: {demands}");
+    }
+}
+
+#[test]
+fn what_the_operator_runs_and_gives_is_bounded_wherever_it_is() {
+    let workloads = demands("mainstay-operator-workloads");
+    for part in ["hostNetwork", "hostPID", "privileged", "initContainers"] {
+        assert!(workloads.contains(part), "{part}: {workloads}");
+    }
+    let rights = demands("mainstay-operator-rights");
+    assert!(rights.contains("'/pods': ['delete', 'get', 'list', 'watch']"));
+    assert!(!rights.contains("'*'"), "{rights}");
+    assert!(rights.contains("s.namespace == 'mainstay-system'"));
+    let cluster = demands("mainstay-operator-cluster-rights");
+    assert!(cluster.contains("{'mainstay.dev/workspaces': ['get', 'list', 'watch']}"));
+}
