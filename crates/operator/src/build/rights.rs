@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::fleet::{Member, Role};
-use api::kubernetes::GROUP;
+use api::kubernetes::{GROUP, HUB};
 use serde_json::{Value, json};
 
 use crate::object::{Object, Owner, Place, Resource};
@@ -37,8 +37,11 @@ fn own_rules(role: Role) -> Vec<Value> {
                 &["get", "list", "watch"],
             ),
         ],
-        // What the hub then allows is the hub's to say.
-        Role::User => vec![rule(&[""], &["pods/portforward"], &["create"])],
+        // The hub's one pod; what the hub then allows is the hub's to say.
+        Role::User => vec![json!({
+            "apiGroups": [""], "resources": ["pods/portforward"],
+            "resourceNames": [format!("{HUB}-0")], "verbs": ["create"],
+        })],
         Role::Operator => vec![
             rule(&[GROUP], &kinds, &["create", "update", "patch", "delete"]),
             rule(&[GROUP], &["agents/scale"], &["update", "patch"]),
@@ -139,6 +142,19 @@ mod tests {
             ]
         );
         assert_eq!(objects[3].body["subjects"][1]["namespace"], "ci");
+    }
+
+    #[test]
+    fn a_port_is_forwarded_to_the_hubs_pod_alone() {
+        let rules = rights(Role::Owner);
+        let forward = json!("pods/portforward");
+        let mut forwards = rules.iter().filter(|rule| {
+            let mut resources = rule["resources"].as_array().into_iter().flatten();
+            resources.any(|resource| *resource == forward)
+        });
+        let rule = forwards.next().unwrap();
+        assert_eq!(rule["resourceNames"], json!(["mainstay-hub-0"]));
+        assert_eq!(forwards.next(), None);
     }
 
     #[test]
