@@ -4,7 +4,6 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Error as KubeError;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::DynamicObject;
 use kube::runtime::events::{Event, EventType};
 use serde_json::{Map, Value, json};
 
@@ -13,6 +12,7 @@ use api::Kind;
 use crate::FIELD_MANAGER;
 use crate::clock;
 use crate::context::Context;
+use crate::custom_resource::CustomResource;
 use crate::error::Error;
 use crate::verdict::Verdict;
 use crate::watch::kind_resource;
@@ -56,7 +56,7 @@ pub(crate) async fn update(
     };
     let kind = kind_resource(key.kind);
     let client = context.client.clone();
-    let api: Api<DynamicObject> = match key.kind {
+    let api: Api<CustomResource> = match key.kind {
         Kind::Workspace => Api::all_with(client, &kind),
         _ => Api::namespaced_with(client, &key.namespace, &kind),
     };
@@ -74,7 +74,7 @@ pub(crate) async fn update(
             context.metrics.wrote("status");
             context
                 .world
-                .put_written(key, Written::read(key.kind, &now));
+                .put_written(key, Written::read(key.kind, &now.0));
         }
         // Deleted, or recreated under another uid: its own events follow.
         Err(KubeError::Api(refused)) if matches!(refused.code, 404 | 409) => return Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Theory: every watch is a list followed by changes, begun again whenever it breaks. What was
 //! known and isn't in the new list is gone. An object is decoded without its meaning (any JSON
-//! object will do), so that one malformed object can't stop a watch.
+//! object will do, however deep), so that one malformed object can't stop a watch.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use api::Kind;
 use api::kubernetes::{GROUP, HUB, MANAGED_BY, VERSION, WORKSPACE_LABEL};
 
 use crate::context::Context;
+use crate::custom_resource::{CustomResource, PAGE};
 use crate::object::{MANAGER, Resource, resource};
 use crate::world::{Key, Listed, Owned, Pod, PodOwner, Written};
 
@@ -77,12 +78,13 @@ async fn follow<S: Sink>(
 
 /// Follows one of the five kinds, everywhere.
 pub(crate) async fn written(context: Arc<Context>, kind: Kind) {
-    let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind_resource(kind));
+    let api: Api<CustomResource> = Api::all_with(context.client.clone(), &kind_resource(kind));
     let sink = WrittenSink {
         context: &context,
         kind,
     };
-    follow(&context, sink, watcher(api, Config::default())).await;
+    let config = Config::default().page_size(PAGE);
+    follow(&context, sink, watcher(api, config)).await;
 }
 
 /// How a kind of ours is reached.
@@ -110,21 +112,21 @@ impl WrittenSink<'_> {
 }
 
 impl Sink for WrittenSink<'_> {
-    type Object = DynamicObject;
+    type Object = CustomResource;
 
     fn name(&self) -> String {
         self.kind.name().to_owned()
     }
 
-    fn key(&self, object: &DynamicObject) -> String {
-        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        let name = object.metadata.name.as_deref().unwrap_or_default();
+    fn key(&self, object: &CustomResource) -> String {
+        let namespace = object.0.metadata.namespace.as_deref().unwrap_or_default();
+        let name = object.0.metadata.name.as_deref().unwrap_or_default();
         format!("{namespace}/{name}")
     }
 
-    fn put(&self, key: &str, object: DynamicObject) {
+    fn put(&self, key: &str, object: CustomResource) {
         let key = self.of(key);
-        let written = Written::read(self.kind, &object);
+        let written = Written::read(self.kind, &object.0);
         let before = self.context.world.written(&key);
         let is_same = before.is_some_and(|before| before.says_the_same(&written));
         self.context.world.put_written(&key, written);
@@ -135,7 +137,7 @@ impl Sink for WrittenSink<'_> {
         self.context.push(key);
     }
 
-    fn remove(&self, key: &str, _: Option<DynamicObject>) {
+    fn remove(&self, key: &str, _: Option<CustomResource>) {
         let key = self.of(key);
         self.context.world.remove_written(&key);
         self.context.set_changed(key.home());

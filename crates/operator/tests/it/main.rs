@@ -11,5 +11,6 @@
 )]
 
 mod agent;
+mod deep;
 mod space;
 mod workspace;
