@@ -57,9 +57,9 @@ async fn serve(args: OperatorArgs) -> Result<(), Failure> {
         listen: args.listen,
         checks: checks(),
     };
-    operator::run(options, told_to_end()).await.map_err(|error| {
-        Failure::new(Exit::Failed, "the operator ended").because(error)
-    })
+    operator::run(options, told_to_end())
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, "the operator ended").because(error))
 }
 
 /// What manifests are checked with: the same as on one server.
