@@ -36,6 +36,8 @@ struct Set {
     /// What a listing under way has brought.
     listing: BTreeMap<Kind, BTreeMap<String, Value>>,
     listed: BTreeSet<Kind>,
+    /// Which object has a name now. What was applied doesn't say so.
+    uids: BTreeMap<(Kind, String), String>,
 }
 
 impl Objects {
@@ -59,9 +61,7 @@ impl Objects {
 
     /// Which object of this name it is.
     pub(crate) fn uid(&self, kind: Kind, name: &str) -> Option<String> {
-        let set = self.lock();
-        let object = set.by_kind.get(&kind)?.get(name)?;
-        Some(object.pointer("/metadata/uid")?.as_str()?.to_owned())
+        self.lock().uids.get(&(kind, name.to_owned())).cloned()
     }
 
     /// How many instances an agent's object asks for.
@@ -120,6 +120,7 @@ impl Objects {
 
 impl Set {
     fn take(&mut self, kind: Kind, event: Event<CustomResource>) -> bool {
+        self.note(kind, &event);
         let known = self.by_kind.entry(kind).or_default();
         match event {
             Event::Init => {
@@ -146,6 +147,21 @@ impl Set {
                 .remove(&object.0.metadata.name.unwrap_or_default())
                 .is_some(),
         }
+    }
+}
+
+impl Set {
+    fn note(&mut self, kind: Kind, event: &Event<CustomResource>) {
+        let (Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) = event
+        else {
+            return;
+        };
+        let metadata = &object.0.metadata;
+        let place = (kind, metadata.name.clone().unwrap_or_default());
+        match (event, &metadata.uid) {
+            (Event::Delete(_), _) | (_, None) => self.uids.remove(&place),
+            (_, Some(uid)) => self.uids.insert(place, uid.clone()),
+        };
     }
 }
 
@@ -207,6 +223,24 @@ mod tests {
         objects.seen(Kind::Agent, Event::InitDone);
         assert_eq!(counted(), 2);
     }
+
+    #[test]
+    fn an_object_that_is_made_anew_under_a_name_is_another() {
+        let objects = Objects::new();
+        let of = |uid: &str| {
+            let mut object = agent("a", &serde_json::json!({}), "1");
+            object.0.metadata.uid = Some(uid.to_owned());
+            object
+        };
+        assert_eq!(objects.uid(Kind::Agent, "a"), None);
+        objects.seen(Kind::Agent, Event::Apply(of("first")));
+        assert_eq!(objects.uid(Kind::Agent, "a").as_deref(), Some("first"));
+        objects.seen(Kind::Agent, Event::InitApply(of("second")));
+        assert_eq!(objects.uid(Kind::Agent, "a").as_deref(), Some("second"));
+        objects.seen(Kind::Agent, Event::Delete(of("second")));
+        assert_eq!(objects.uid(Kind::Agent, "a"), None);
+    }
+
     #[test]
     fn one_that_is_too_deep_is_left_out_or_as_it_was_and_the_others_go_on() {
         let facts = api::Facts::new(&|_, _| None, &|_| Err(String::new()));
