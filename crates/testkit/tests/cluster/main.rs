@@ -7,5 +7,6 @@
 mod alike;
 mod harm;
 mod node;
+mod scale;
 mod sweep;
 mod world;
