@@ -26,8 +26,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("facade", &["hub", "mcp"]),
     ("runtime", &["contract", "llm"]),
     ("relay", &["contract"]),
-    ("cluster", &["hub"]),
-    ("operator", &["api", "contract"]),
+    ("custom-resource", &["api"]),
+    ("cluster", &["hub", "custom-resource"]),
+    ("operator", &["api", "contract", "custom-resource"]),
     (
         "mainstay",
         &[

@@ -95,15 +95,15 @@ struct Names {
 }
 
 fn names(kind: Kind) -> Names {
-    let (plural, singular, short): (_, _, &[&str]) = match kind {
-        Kind::Provider => ("providers", "provider", &["prov"]),
-        Kind::PromptPack => ("promptpacks", "promptpack", &["pp"]),
-        Kind::ToolRegistry => ("toolregistries", "toolregistry", &["tools"]),
-        Kind::Agent => ("agents", "agent", &["ag"]),
-        Kind::Workspace => ("workspaces", "workspace", &["ws"]),
+    let (singular, short): (_, &[&str]) = match kind {
+        Kind::Provider => ("provider", &["prov"]),
+        Kind::PromptPack => ("promptpack", &["pp"]),
+        Kind::ToolRegistry => ("toolregistry", &["tools"]),
+        Kind::Agent => ("agent", &["ag"]),
+        Kind::Workspace => ("workspace", &["ws"]),
     };
     Names {
-        plural,
+        plural: crate::kubernetes::plural(kind),
         singular,
         short,
     }

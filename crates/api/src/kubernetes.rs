@@ -14,6 +14,8 @@ pub use lenient::{Lenient, Refused, resolve_lenient};
 pub use shallow::shallow;
 pub use template::{agent_template, tool_template};
 
+use crate::manifest::Kind;
+
 /// The API group.
 pub const GROUP: &str = "mainstay.dev";
 /// The version served and stored.
@@ -35,6 +37,17 @@ pub const TOOL_LABEL: &str = "mainstay.dev/tool";
 pub const HUB: &str = "mainstay-hub";
 /// The ConfigMap with the certificate that pods check the hub's against, key `ca.crt`.
 pub const HUB_CA: &str = "mainstay-hub-ca";
+
+/// A kind's word in paths and rights.
+pub fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Provider => "providers",
+        Kind::PromptPack => "promptpacks",
+        Kind::ToolRegistry => "toolregistries",
+        Kind::Agent => "agents",
+        Kind::Workspace => "workspaces",
+    }
+}
 
 /// The ServiceAccount of an agent's pods. Its name is what the hub learns from a token.
 pub fn agent_account(agent: &str) -> String {

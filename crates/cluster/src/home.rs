@@ -315,7 +315,7 @@ impl Home {
         self.tasks.spawn(async move {
             let deleted = api.delete(&instance, &DeleteParams::default()).await;
             if let Err(error) = deleted {
-                let error = crate::said::answer(&error);
+                let error = custom_resource::said::answer(&error);
                 tracing::error!(
                     error,
                     "{instance} was not restarted: kubectl delete pod {instance}"
@@ -414,7 +414,7 @@ fn fetch(client: Option<Client>) -> Fetch {
                 .body(Vec::new())
                 .map_err(|error| error.to_string())?;
             let text = client.request_text(request).await;
-            text.map_err(|error| crate::said::answer(&error))
+            text.map_err(|error| custom_resource::said::answer(&error))
         })
     })
 }

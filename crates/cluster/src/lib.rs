@@ -6,7 +6,6 @@
 //! reach a process beside them.
 
 mod clock;
-mod custom_resource;
 mod disk;
 pub mod door;
 mod doors;
@@ -18,7 +17,6 @@ mod offer;
 mod pipe;
 pub mod pods;
 pub mod ready;
-mod said;
 mod secrets;
 mod socket;
 pub mod token;

@@ -8,16 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::Kind;
-use api::kubernetes::{GROUP, VERSION};
 use futures_util::StreamExt as _;
-use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::custom_resource::{CustomResource, PAGE};
+use custom_resource::{CustomResource, PAGE, resource};
 
 /// The set. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -96,7 +94,7 @@ impl Objects {
             match event {
                 Ok(event) => self.seen(kind, event),
                 Err(error) => {
-                    let error = crate::said::watch(&error);
+                    let error = custom_resource::said::watch(&error);
                     tracing::warn!(error, kind = kind.name(), "objects can't be watched");
                 }
             }
@@ -173,15 +171,6 @@ fn plain(kind: Kind, CustomResource(object): CustomResource) -> (String, Value) 
     value["kind"] = kind.name().into();
     let document = api::kubernetes::document(&value);
     (name, serde_json::from_str(&document.text).unwrap_or(value))
-}
-
-/// The custom resource of a kind.
-pub(crate) fn resource(kind: Kind) -> ApiResource {
-    let plural = match kind {
-        Kind::ToolRegistry => "toolregistries".to_owned(),
-        kind => format!("{}s", kind.name().to_ascii_lowercase()),
-    };
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind.name()), &plural)
 }
 
 #[cfg(test)]

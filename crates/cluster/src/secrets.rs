@@ -143,7 +143,7 @@ async fn ask(api: &Api<Secret>, name: &str) -> Asked {
             Asked::There(data.map(|(key, value)| (key, value.0)).collect())
         }
         Ok(Ok(None)) => Asked::Gone,
-        Ok(Err(error)) => Asked::Unknown(crate::said::answer(&error)),
+        Ok(Err(error)) => Asked::Unknown(custom_resource::said::answer(&error)),
         Err(_) => Asked::Unknown("the API server does not answer".to_owned()),
     }
 }

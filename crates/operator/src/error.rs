@@ -1,5 +1,6 @@
 //! Why a reconcile didn't get through, by what can be done about it.
 
+use custom_resource::said::answer;
 use std::time::Duration;
 
 use crate::object::Resource;
@@ -35,13 +36,13 @@ pub(crate) enum Error {
         name: String,
         source: kube::Error,
     },
-    #[error("write {resource} {name}: {}", said(source))]
+    #[error("write {resource} {name}: {}", answer(source))]
     Write {
         resource: Resource,
         name: String,
         source: kube::Error,
     },
-    #[error("write Namespace {name}: {}", said(source))]
+    #[error("write Namespace {name}: {}", answer(source))]
     Namespace { name: String, source: kube::Error },
     #[error("remove {resource} {name}")]
     Remove {
@@ -57,7 +58,7 @@ pub(crate) enum Error {
         name: String,
         manager: String,
     },
-    #[error("write the status: {}", said(source))]
+    #[error("write the status: {}", answer(source))]
     Status { source: kube::Error },
     #[error(transparent)]
     Keys(#[from] crate::build::KeysError),
@@ -121,12 +122,4 @@ impl Error {
 /// The API server understood and said no: an invalid field, a policy, a missing right.
 fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
-}
-
-/// What the API server said, or what else went wrong.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
 }

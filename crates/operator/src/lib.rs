@@ -8,7 +8,6 @@ pub mod build;
 mod clock;
 mod context;
 mod controller;
-mod custom_resource;
 mod dereference;
 mod error;
 #[cfg(test)]

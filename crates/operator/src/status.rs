@@ -12,11 +12,10 @@ use api::Kind;
 use crate::FIELD_MANAGER;
 use crate::clock;
 use crate::context::Context;
-use crate::custom_resource::CustomResource;
 use crate::error::Error;
 use crate::verdict::Verdict;
-use crate::watch::kind_resource;
 use crate::world::{Key, Written};
+use custom_resource::CustomResource;
 
 /// The type of the condition that says how it does.
 const READY: &str = "Ready";
@@ -54,7 +53,7 @@ pub(crate) async fn update(
     let Some(wanted) = changed(&before, &status, written.generation) else {
         return Ok(());
     };
-    let kind = kind_resource(key.kind);
+    let kind = custom_resource::resource(key.kind);
     let client = context.client.clone();
     let api: Api<CustomResource> = match key.kind {
         Kind::Workspace => Api::all_with(client, &kind),

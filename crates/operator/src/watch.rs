@@ -15,12 +15,12 @@ use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
 use api::Kind;
-use api::kubernetes::{GROUP, HUB, MANAGED_BY, VERSION, WORKSPACE_LABEL};
+use api::kubernetes::{HUB, MANAGED_BY, WORKSPACE_LABEL};
 
 use crate::context::Context;
-use crate::custom_resource::{CustomResource, PAGE};
 use crate::object::{MANAGER, Resource, resource};
 use crate::world::{Key, Listed, Owned, Pod, PodOwner, Written};
+use custom_resource::{CustomResource, PAGE};
 
 /// What takes in what a watch sees.
 trait Sink {
@@ -78,25 +78,14 @@ async fn follow<S: Sink>(
 
 /// Follows one of the five kinds, everywhere.
 pub(crate) async fn written(context: Arc<Context>, kind: Kind) {
-    let api: Api<CustomResource> = Api::all_with(context.client.clone(), &kind_resource(kind));
+    let api: Api<CustomResource> =
+        Api::all_with(context.client.clone(), &custom_resource::resource(kind));
     let sink = WrittenSink {
         context: &context,
         kind,
     };
     let config = Config::default().page_size(PAGE);
     follow(&context, sink, watcher(api, config)).await;
-}
-
-/// How a kind of ours is reached.
-pub(crate) fn kind_resource(kind: Kind) -> kube::core::ApiResource {
-    let plural = match kind {
-        Kind::Provider => "providers",
-        Kind::PromptPack => "promptpacks",
-        Kind::ToolRegistry => "toolregistries",
-        Kind::Agent => "agents",
-        Kind::Workspace => "workspaces",
-    };
-    resource(GROUP, VERSION, kind.name(), plural)
 }
 
 struct WrittenSink<'a> {

@@ -19,7 +19,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::objects::{Objects, resource};
+use crate::objects::Objects;
+use custom_resource::resource;
 
 /// The field manager.
 const MANAGER: &str = "mainstay-hub";
@@ -137,7 +138,7 @@ impl Scaler {
                 true
             }
             Ok(Err(error)) => {
-                let error = crate::said::answer(&error);
+                let error = custom_resource::said::answer(&error);
                 tracing::warn!(error, agent, replicas, "an agent was not scaled");
                 false
             }

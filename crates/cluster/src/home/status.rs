@@ -19,9 +19,9 @@ use tokio::sync::watch;
 
 use super::keys::{Verdict, Verdicts};
 use crate::clock::now_seconds;
-use crate::custom_resource::CustomResource;
-use crate::objects::{Objects, resource};
+use crate::objects::Objects;
 use crate::pods::Pods;
+use custom_resource::{CustomResource, resource};
 
 /// The field manager.
 const MANAGER: &str = "mainstay-hub";
@@ -134,7 +134,7 @@ impl Status {
                 self.written.insert(object, content);
             }
             Ok(Err(error)) => {
-                let error = crate::said::answer(&error);
+                let error = custom_resource::said::answer(&error);
                 tracing::debug!(error, kind = kind.name(), name, "a status was not written");
             }
             Err(_) => tracing::debug!(kind = kind.name(), name, "a status was not written in time"),

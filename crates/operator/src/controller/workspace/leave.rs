@@ -24,7 +24,6 @@ use crate::install::IN_WORKSPACE_ROLE;
 use crate::object::Resource;
 use crate::status::{self, Status};
 use crate::verdict::Verdict;
-use crate::watch::kind_resource;
 use crate::world::{FINALIZER, Key, Written};
 
 /// When its namespace is looked at again while what is in it isn't known: rights may have been
@@ -110,7 +109,7 @@ async fn finalizers(
     uid: &str,
     finalizers: &[&str],
 ) -> Result<bool, Error> {
-    let kind = kind_resource(key.kind);
+    let kind = custom_resource::resource(key.kind);
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind);
     let mut metadata = json!({"name": key.name, "uid": uid});
     if !finalizers.is_empty() {

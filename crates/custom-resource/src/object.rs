@@ -12,10 +12,11 @@ use kube::core::{ApiResource, DynamicObject, DynamicResourceScope};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// So many are in one page of a list. The whole page is held as text, and one may have 1.5 MiB.
-pub(crate) const PAGE: u32 = 50;
+pub const PAGE: u32 = 50;
 
+/// An object of one of our kinds, cut where it nests too deep for a manifest.
 #[derive(Clone, Debug)]
-pub(crate) struct CustomResource(pub(crate) DynamicObject);
+pub struct CustomResource(pub DynamicObject);
 
 impl<'de> Deserialize<'de> for CustomResource {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {

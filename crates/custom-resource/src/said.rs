@@ -4,7 +4,7 @@ use kube::Error;
 use kube::runtime::watcher;
 
 /// The message of a refusal; else the error with its causes.
-pub(crate) fn answer(error: &Error) -> String {
+pub fn answer(error: &Error) -> String {
     match error {
         Error::Api(status) => status.message.clone(),
         error => chain(error),
@@ -12,7 +12,7 @@ pub(crate) fn answer(error: &Error) -> String {
 }
 
 /// The same of a watch.
-pub(crate) fn watch(error: &watcher::Error) -> String {
+pub fn watch(error: &watcher::Error) -> String {
     use watcher::Error as Watch;
     match error {
         Watch::InitialListFailed(error)
