@@ -2,7 +2,7 @@
 //!
 //! What is counted is work: a task that waits, is worked on or asks a person, a call of a service
 //! outside any task, a conversation that is open. A task that rests for its provider, or whose agent
-//! somebody stopped, needs no instance until it goes on.
+//! somebody stopped, needs no instance until it goes on; one that moved goes on elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -80,6 +80,9 @@ impl State {
             .collect();
         for open in self.tasks.values() {
             let task = &open.record.task;
+            if task.moved.is_some() {
+                continue;
+            }
             let Some(load) = loads.get_mut(&task.agent) else {
                 continue;
             };

@@ -36,6 +36,11 @@ async fn import(hub: &Hub, file: &[u8]) -> Result<ImportView, HubError> {
         .await
 }
 
+/// Tasks of the agent that ask a person, as whoever scales it counts them.
+async fn asking(home: &Home) -> u32 {
+    home.hub.loads().await.unwrap()["helper"].asking
+}
+
 /// Ends a home and holds its log against itself.
 async fn whole(home: Home, state: &Path) {
     home.end().await;
@@ -111,6 +116,7 @@ async fn a_session_moves_there_and_back_and_no_call_is_made_twice() {
         (view.state.as_str(), view.reason.as_deref()),
         ("input-required", Some("moved"))
     );
+    assert_eq!(asking(&a).await, 0, "no instance is kept for it");
     let refused = a.hub.task_retry(&task, "owner").await.unwrap_err();
     assert_eq!(refused.code, Code::Conflict);
     assert!(refused.message.contains("left with an export"), "{refused}");
@@ -135,6 +141,7 @@ async fn a_session_moves_there_and_back_and_no_call_is_made_twice() {
         ("input-required", Some("imported"))
     );
     assert_eq!((view.input, view.generation), (json!("pay"), None));
+    assert_eq!(asking(&b).await, 1);
 
     // It waits for a person, whatever starts anew.
     b.end().await;
