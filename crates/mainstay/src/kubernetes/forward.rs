@@ -1,15 +1,15 @@
 //! The way to a workspace's hub in a cluster: through the API server, as `kubectl port-forward` goes.
 //!
 //! Nobody has to open a port: a listener on loopback, and behind each of its connections a forwarded
-//! one to a hub's pod. TLS goes through to the hub, whose certificate is checked against the one that
-//! the operator published. Who may read the hub's key is its owner: the token is derived from it.
+//! one to a hub's pod. TLS goes through to the hub, whose certificate is checked against the one in the
+//! hub's Secret. Who may read that is the hub's owner: the token is derived from the key in it.
 
 use std::sync::mpsc;
 
-use api::kubernetes::{HUB, HUB_CA};
+use api::kubernetes::HUB;
 use contract::pod::FACADE_PORT;
 use hub::keys::Keys;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::Api;
 use kube::api::ListParams;
 use tokio::net::{TcpListener, TcpStream};
@@ -70,7 +70,7 @@ impl Way {
         reqwest::Certificate::from_pem_bundle(self.authority.as_bytes()).map_err(|error| {
             Failure::new(
                 Exit::Failed,
-                format!("ConfigMap {HUB_CA} holds no certificate"),
+                format!("Secret {HUB} holds no certificate in ca.crt"),
             )
             .because(error)
         })
@@ -110,15 +110,13 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
     let service = service.map_err(|error| read("Service mainstay-hub", error))?;
     let selector = service.and_then(|service| service.spec?.selector);
     let selector = selector.ok_or_else(|| absent("hub"))?;
-    let maps: Api<ConfigMap> = Api::namespaced(client(), workspace);
-    let map = maps.get_opt(HUB_CA).await;
-    let map = map.map_err(|error| read("ConfigMap mainstay-hub-ca", error))?;
-    let authority = map.and_then(|map| map.data?.remove("ca.crt"));
     let secrets: Api<Secret> = Api::namespaced(client(), workspace);
     let secret = secrets.get_opt(HUB).await;
     let secret = secret.map_err(|error| read("Secret mainstay-hub", error))?;
-    let key = secret.and_then(|secret| secret.data?.remove("state-key"));
-    let key = key.and_then(|key| <[u8; 32]>::try_from(key.0).ok());
+    let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    let mut kept = |name: &str| data.remove(name).map(|bytes| bytes.0);
+    let authority = kept("ca.crt").and_then(|text| String::from_utf8(text).ok());
+    let key = kept("state-key").and_then(|key| <[u8; 32]>::try_from(key).ok());
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
     let (port, listener) = bound.map_err(|error| {
@@ -126,8 +124,8 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
     })?;
     let way = Way {
         port,
-        authority: authority.ok_or_else(|| absent("ConfigMap mainstay-hub-ca"))?,
-        token: Keys::derive(&key.ok_or_else(|| absent("Secret mainstay-hub"))?)
+        authority: authority.ok_or_else(|| absent("ca.crt of Secret mainstay-hub"))?,
+        token: Keys::derive(&key.ok_or_else(|| absent("state-key of Secret mainstay-hub"))?)
             .owner_token()
             .to_owned(),
     };

@@ -37,10 +37,11 @@ fn own_rules(role: Role) -> Vec<Value> {
                 &["get", "list", "watch"],
             ),
         ],
-        // The hub's one pod; what the hub then allows is the hub's to say.
+        // The hub's one pod; what the hub then allows is the hub's to say. Over a WebSocket it is
+        // `get`, and newer API servers ask for both.
         Role::User => vec![json!({
             "apiGroups": [""], "resources": ["pods/portforward"],
-            "resourceNames": [format!("{HUB}-0")], "verbs": ["create"],
+            "resourceNames": [format!("{HUB}-0")], "verbs": ["get", "create"],
         })],
         Role::Operator => vec![
             rule(&[GROUP], &kinds, &["create", "update", "patch", "delete"]),
@@ -154,6 +155,7 @@ mod tests {
         });
         let rule = forwards.next().unwrap();
         assert_eq!(rule["resourceNames"], json!(["mainstay-hub-0"]));
+        assert_eq!(rule["verbs"], json!(["get", "create"]), "either protocol's");
         assert_eq!(forwards.next(), None);
     }
 
