@@ -74,18 +74,31 @@ pub struct Resolved {
 
 /// Validates the whole set and resolves it; or says everything that is wrong with it.
 pub fn resolve(documents: &[Document], facts: &Facts<'_>) -> Result<Resolved, Problems> {
-    resolve_without(documents, facts, &BTreeSet::new())
+    resolved(documents, facts, None)
 }
 
-/// The same for a set that had to do without some of its objects: a reference to one of them says so.
+/// The same for objects that an API server holds, which had to do without some of them: a reference to one of those
+/// says so. What nobody wrote is filled in there, so that it is present says nothing.
 pub(crate) fn resolve_without(
     documents: &[Document],
     facts: &Facts<'_>,
     left_out: &BTreeSet<(Kind, String)>,
 ) -> Result<Resolved, Problems> {
+    resolved(documents, facts, Some(left_out))
+}
+
+fn resolved(
+    documents: &[Document],
+    facts: &Facts<'_>,
+    left_out: Option<&BTreeSet<(Kind, String)>>,
+) -> Result<Resolved, Problems> {
     let parsed = parse_all(documents);
-    let mut resolver = Resolver::new(&parsed, facts, left_out);
+    let none = BTreeSet::new();
+    let mut resolver = Resolver::new(&parsed, facts, left_out.unwrap_or(&none));
     resolver.rules();
+    if left_out.is_none() {
+        resolver.replicas_beside_scale();
+    }
     resolver.workspace();
     resolver.providers();
     resolver.prompt_packs();

@@ -1,6 +1,5 @@
 //! Agents: what each runs, with which environment, and within which bounds.
 
-use super::home::Home;
 use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, TaskBudgetSpec};
 use crate::fleet::{Agent, Placement, Resources, Runtime, Scale, Source, TaskBudget, Volume};
@@ -122,12 +121,20 @@ impl Resolver<'_> {
         ] {
             self.kubernetes_only(object, field, written);
         }
-        // In a cluster the field is always there, and whose it is says `by`.
-        if spec.scale.is_some() && self.facts.home == Home::Box && object.wrote("spec.replicas") {
-            let message =
-                "`spec.replicas` follows from `spec.scale` and can't be written beside it";
-            let hint = "leave one of them out";
-            self.hinted(object, "spec.replicas", message, hint);
+    }
+
+    /// Refuses a number that somebody wrote where another writes it.
+    pub(super) fn replicas_beside_scale(&mut self) {
+        for object in self.of_kind(Kind::Agent) {
+            let Spec::Agent(spec) = &object.spec else {
+                continue;
+            };
+            if spec.scale.is_some() && object.wrote("spec.replicas") {
+                let message =
+                    "`spec.replicas` follows from `spec.scale` and can't be written beside it";
+                let hint = "leave one of them out";
+                self.hinted(object, "spec.replicas", message, hint);
+            }
         }
     }
 

@@ -298,3 +298,26 @@ spec:
         "on one server the name means nothing"
     );
 }
+
+#[test]
+fn a_file_writes_no_number_where_another_does_and_a_server_always_has_one() {
+    let set = "
+apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec: {runtime: {exec: {command: [agent]}}, scale: {}, replicas: 2}
+";
+    let sentence = "`spec.replicas` follows from `spec.scale` and can't be written beside it";
+    for said in [check(set), check_on_kubernetes(set)] {
+        assert!(said.contains(sentence), "{said}");
+    }
+    let lenient = facts(|facts| {
+        let facts = api::Facts {
+            home: Home::Kubernetes,
+            ..*facts
+        };
+        api::kubernetes::resolve_lenient(&documents(set), &facts, &|_, _| None)
+    });
+    assert!(lenient.refused.is_empty(), "{:?}", lenient.refused);
+    assert_eq!(lenient.resolved.fleet.agents["helper"].replicas, 2);
+}
