@@ -69,11 +69,7 @@ fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
 }
 
 async fn ask_all(hub: &Hub, fleet: &Fleet, check: &KeyCheck, before: &Verdicts) -> Verdicts {
-    let used: BTreeSet<&str> = fleet
-        .agents
-        .values()
-        .flat_map(|agent| providers_of(fleet, agent))
-        .collect();
+    let used: BTreeSet<&str> = fleet.agents.values().flat_map(providers_of).collect();
     let asked = used.into_iter().filter_map(|name| {
         let provider = fleet.providers.get(name)?;
         let before = before.get(name).cloned().unwrap_or(Verdict::Unknown);
@@ -104,33 +100,18 @@ async fn ask(
 }
 
 /// The providers that an agent's models are of, and those that these fall back on.
-fn providers_of<'a>(fleet: &'a Fleet, agent: &'a Agent) -> BTreeSet<&'a str> {
-    let mut found = BTreeSet::new();
-    let mut open: Vec<&str> = agent
-        .models
-        .iter()
-        .map(|model| model.provider.as_str())
-        .collect();
-    while let Some(name) = open.pop() {
-        if found.insert(name)
-            && let Some(provider) = fleet.providers.get(name)
-        {
-            open.extend(
-                provider
-                    .fallback
-                    .iter()
-                    .map(|model| model.provider.as_str()),
-            );
-        }
-    }
-    found
+pub(super) fn providers_of(agent: &Agent) -> BTreeSet<&str> {
+    let models = agent.model_facts.keys();
+    models
+        .filter_map(|model| Some(model.split_once('/')?.0))
+        .collect()
 }
 
 /// Agents that can reach no model, each with the reason.
 fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
     let mut unready = BTreeMap::new();
     for agent in fleet.agents.values() {
-        let providers = providers_of(fleet, agent);
+        let providers = providers_of(agent);
         let refused: Vec<String> = providers
             .iter()
             .filter_map(|name| match verdicts.get(*name)? {
@@ -150,36 +131,10 @@ fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::fleet::{Limits, ModelRef, ProviderKind};
-
-    fn provider(name: &str, fallback: Option<&str>) -> Provider {
-        let to = |name: &str| ModelRef {
-            provider: name.into(),
-            model: "m".into(),
-        };
-        Provider {
-            name: name.into(),
-            kind: ProviderKind::Openai,
-            base_url: "https://models.example".into(),
-            credential: None,
-            models: BTreeMap::new(),
-            limits: Limits {
-                concurrency: 1,
-                requests_per_minute: None,
-                tokens_per_minute: None,
-                timeout_ms: 1,
-            },
-            fallback: fallback.map(to).into_iter().collect(),
-            script: None,
-        }
-    }
 
     #[test]
     fn an_agent_is_unready_when_no_provider_takes_its_key() {
-        let mut fleet = crate::token::tests::fleet_with_models();
-        for made in [provider("one", Some("two")), provider("two", None)] {
-            fleet.providers.insert(made.name.clone(), made);
-        }
+        let fleet = crate::token::tests::fleet_with_models();
         let refused = || Verdict::Refused("401".into());
         let judge = |one: Verdict, two: Verdict| {
             unready(

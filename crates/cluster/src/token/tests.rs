@@ -120,21 +120,40 @@ pub(crate) fn fleet() -> Fleet {
 }
 
 fn fleet_of(runtime: &str) -> Fleet {
-    let manifest = &format!(
-        "apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {{name: helper}}\nspec: {{runtime: {runtime}}}\n"
-    );
-    let documents = [api::Document::found("a.yaml", manifest)];
+    fleet_in(&[&manifest(
+        "Agent",
+        "helper",
+        &format!("{{runtime: {runtime}}}"),
+    )])
+}
+
+fn manifest(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: mainstay.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    )
+}
+
+fn fleet_in(manifests: &[&str]) -> Fleet {
+    let documents = [api::Document::found("a.yaml", manifests.join("---\n"))];
     let facts = api::Facts::new(&|_, _| None, &|_| Err("no such file".into()));
     api::resolve(&documents, &facts).unwrap().fleet
 }
 
-/// The same, whose agent has a model of a provider `one`.
+/// The same, whose agent has a model of a provider `one`, which falls back on `two`; nobody uses
+/// `idle`.
 pub(crate) fn fleet_with_models() -> Fleet {
-    let mut fleet = fleet();
-    let model = api::fleet::ModelRef::parse("one/m");
-    let helper = fleet.agents.get_mut("helper").unwrap();
-    helper.models.extend(model);
-    fleet
+    let provider = |name: &str, fallback: &str| {
+        let spec =
+            format!("{{type: openai, baseUrl: \"http://127.0.0.1:9\", fallback: [{fallback}]}}");
+        manifest("Provider", name, &spec)
+    };
+    let agent = "{runtime: {exec: {command: [\"true\"]}}, models: [one/m]}";
+    fleet_in(&[
+        &manifest("Agent", "helper", agent),
+        &provider("one", "two/m"),
+        &provider("two", ""),
+        &provider("idle", ""),
+    ])
 }
 
 /// The same, whose agent is a server.

@@ -10,6 +10,7 @@ use hub::view::AgentView;
 use serde_json::{Value, json};
 
 use super::Written;
+use crate::home::keys::providers_of;
 
 /// More tools of a registry are counted, and not listed.
 const MAX_TOOLS: usize = 256;
@@ -38,7 +39,7 @@ pub(super) fn statuses(seen: &Seen<'_>) -> Written {
         }
     }
     for name in fleet.providers.keys() {
-        let uses = |agent: &Agent| agent.models.iter().any(|model| model.provider == *name);
+        let uses = |agent: &Agent| providers_of(agent).contains(name.as_str());
         let status = json!({"agents": names(fleet, uses)});
         statuses.insert((Kind::Provider, name.clone()), status);
     }
@@ -203,6 +204,11 @@ mod tests {
             of(Kind::PromptPack, "words"),
             json!({"version": "3", "agents": [{"name": "helper", "version": "3"}]})
         );
+        for provider in ["one", "two"] {
+            let agents = json!({"agents": [{"name": "helper"}]});
+            assert_eq!(of(Kind::Provider, provider), agents, "{provider}");
+        }
+        assert_eq!(of(Kind::Provider, "idle"), json!({"agents": []}));
         let registry = of(Kind::ToolRegistry, "desk");
         assert_eq!(
             (&registry["toolCount"], &registry["tools"][0]["healthy"]),
