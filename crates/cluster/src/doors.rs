@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use contract::keeper::InstanceKind;
 use contract::pod::{FromPod, Target};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::pipe::{self, Cut};
@@ -68,10 +68,9 @@ impl Doors {
         let listener = UnixListener::bind(&self.socket)?;
         let reach = Reach::new(pods, pod);
         let accepting = tokio::spawn(async move {
-            loop {
-                reach.slot().await;
+            while let Some(slot) = reach.slot().await {
                 match listener.accept().await {
-                    Ok((stream, _)) => reach.clone().begin(stream),
+                    Ok((stream, _)) => reach.pass(stream, Target::Shim, slot),
                     Err(error) => reach.failed(&error).await,
                 }
             }
@@ -88,10 +87,9 @@ impl Doors {
         let listener = TcpListener::from_std(listener)?;
         let reach = Reach::new(pods, pod);
         let accepting = tokio::spawn(async move {
-            loop {
-                reach.slot().await;
+            while let Some(slot) = reach.slot().await {
                 match listener.accept().await {
-                    Ok((stream, _)) => reach.clone().begin_service(stream),
+                    Ok((stream, _)) => reach.pass_to_service(stream, slot),
                     Err(error) => reach.failed(&error).await,
                 }
             }
@@ -112,7 +110,6 @@ impl Drop for Doors {
 }
 
 /// What every connection towards one pod needs.
-#[derive(Clone)]
 struct Reach {
     pods: Pods,
     pod: Arc<str>,
@@ -128,10 +125,9 @@ impl Reach {
         }
     }
 
-    /// Waits until one more connection may be accepted.
-    async fn slot(&self) {
-        // The semaphore is never closed.
-        let _free = self.slots.acquire().await;
+    /// Waits until one more connection may be accepted. `None` never comes: it is never closed.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
     async fn failed(&self, error: &io::Error) {
@@ -139,32 +135,24 @@ impl Reach {
         tokio::time::sleep(PAUSE).await;
     }
 
-    fn begin_service(self, stream: tokio::net::TcpStream) {
+    fn pass_to_service(&self, mut stream: TcpStream, slot: OwnedSemaphorePermit) {
         let _as_it_is = stream.set_nodelay(true);
         match self.pods.service_port(&self.pod) {
-            Some(port) => self.pass(stream, Target::Port { port }),
-            None => {
-                let mut stream = stream;
-                stream.cut();
-            }
+            Some(port) => self.pass(stream, Target::Port { port }, slot),
+            None => stream.cut(),
         }
     }
 
-    fn begin(self, stream: tokio::net::UnixStream) {
-        self.pass(stream, Target::Shim);
-    }
-
-    fn pass(self, mut stream: impl Cut + 'static, target: Target) {
+    fn pass(&self, mut stream: impl Cut + 'static, target: Target, slot: OwnedSemaphorePermit) {
+        let (pods, name) = (self.pods.clone(), Arc::clone(&self.pod));
         tokio::spawn(async move {
-            let Ok(_slot) = self.slots.acquire().await else {
-                return;
-            };
-            let Some(pod) = self.pods.open(&self.pod, target).await else {
+            let _slot = slot;
+            let Some(pod) = pods.open(&name, target).await else {
                 stream.cut();
                 return;
             };
             if let Err(error) = pipe::join(stream, pod).await {
-                tracing::debug!(%error, pod = &*self.pod, ?target, "a pipe to a pod broke");
+                tracing::debug!(%error, pod = &*name, ?target, "a pipe to a pod broke");
             }
         });
     }
