@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::offer::{Offer, Stream, write};
-use crate::pods::Pods;
+use crate::pods::{Pods, bounded};
 use crate::ready::Readiness;
 use crate::token::{Identity, Tokens};
 use crate::{pipe, socket};
@@ -123,7 +123,7 @@ impl Door {
         let identity = match admitted {
             Ok(identity) => identity,
             Err(refused) => {
-                tracing::warn!(owner = %printable(&frame.owner), reason = refused.reason, "a pod was refused");
+                tracing::warn!(owner = %bounded(&frame.owner), reason = refused.reason, "a pod was refused");
                 return refuse(stream, refused).await;
             }
         };
@@ -209,10 +209,6 @@ async fn refuse(mut stream: Stream, refused: Refused) -> io::Result<()> {
         stream.shutdown().await
     };
     tokio::time::timeout(FIRST, said).await?
-}
-
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(128).collect()
 }
 
 fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, DoorError> {
