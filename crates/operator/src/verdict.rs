@@ -14,7 +14,7 @@ pub(crate) struct Verdict {
     pub(crate) is_problem: bool,
 }
 
-/// Kubernetes' own bound is 32 KiB; nobody reads that.
+/// What an Event may say, in bytes: a longer one is refused. A condition may say more.
 const LONGEST: usize = 1024;
 
 impl Verdict {
@@ -32,19 +32,20 @@ impl Verdict {
         Self::new(false, reason, message.into(), true)
     }
 
-    fn new(is_ready: bool, reason: &str, mut message: String, is_problem: bool) -> Self {
-        if message.len() > LONGEST {
-            let end = (0..=LONGEST)
-                .rev()
-                .find(|end| message.is_char_boundary(*end));
-            message.truncate(end.unwrap_or_default());
-            message.push('…');
-        }
+    fn new(is_ready: bool, reason: &str, message: String, is_problem: bool) -> Self {
         Self {
             is_ready,
             reason: reason.to_owned(),
-            message,
+            message: cut(message),
             is_problem,
+        }
+    }
+
+    /// The same, said of a part of the object.
+    pub(crate) fn of_part(self, part: &str) -> Self {
+        Self {
+            message: cut(format!("{part}: {}", self.message)),
+            ..self
         }
     }
 
@@ -139,6 +140,17 @@ impl Verdict {
     }
 }
 
+/// With a sign at its end if it was longer.
+fn cut(mut message: String) -> String {
+    const MORE: char = '…';
+    if message.len() > LONGEST {
+        let end = message.floor_char_boundary(LONGEST - MORE.len_utf8());
+        message.truncate(end);
+        message.push(MORE);
+    }
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,8 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_ends_somewhere() {
+    fn a_sentence_ends_where_an_event_of_it_would_be_refused() {
         let verdict = Verdict::problem("Invalid", "ö".repeat(4000));
-        assert!(verdict.message.len() <= LONGEST + '…'.len_utf8());
+        assert!(verdict.message.ends_with("ö…"), "{verdict:?}");
+        let of_part = verdict.clone().of_part("its hub");
+        assert!(of_part.message.starts_with("its hub: ö"), "{of_part:?}");
+        for verdict in [verdict, of_part] {
+            assert!(
+                (1000..=1024).contains(&verdict.message.len()),
+                "{verdict:?}"
+            );
+        }
     }
 }

@@ -192,10 +192,9 @@ fn of_servers(context: &Context, found: &Dereferenced, servers: &[Server]) -> Ve
         let id = api::kubernetes::tool_id(&server.tool);
         let owner = PodOwner::Tool(found.key.name.clone(), id);
         let pods = context.world.pods_of(namespace, &owner);
-        let mut verdict = Verdict::of_workload(workload.as_ref(), &pods, &server.image);
+        let verdict = Verdict::of_workload(workload.as_ref(), &pods, &server.image);
         if !verdict.is_ready {
-            verdict.message = format!("{}: {}", server.content.name, verdict.message);
-            return verdict;
+            return verdict.of_part(&server.content.name);
         }
     }
     match servers.len() {

@@ -270,10 +270,9 @@ fn of_hub(context: &Context, namespace: &str) -> Verdict {
     let owned = context.world.owned(namespace, Resource::StatefulSet, HUB);
     let workload = owned.and_then(|owned| owned.workload);
     let pods = context.world.pods_of(namespace, &PodOwner::Hub);
-    let mut verdict = Verdict::of_workload(workload.as_ref(), &pods, &context.image);
-    verdict.message = match verdict.is_ready {
-        true => "its hub is ready".to_owned(),
-        false => format!("its hub: {}", verdict.message),
-    };
-    verdict
+    let verdict = Verdict::of_workload(workload.as_ref(), &pods, &context.image);
+    match verdict.is_ready {
+        true => Verdict::ready(&verdict.reason, "its hub is ready"),
+        false => verdict.of_part("its hub"),
+    }
 }
