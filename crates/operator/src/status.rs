@@ -71,9 +71,8 @@ pub(crate) async fn update(
     {
         Ok(now) => {
             context.metrics.wrote("status");
-            context
-                .world
-                .put_written(key, Written::read(key.kind, &now.0));
+            let answer = Written::read(key.kind, &now.0);
+            context.world.put_answer(key, answer);
         }
         // Deleted, or recreated under another uid: its own events follow.
         Err(KubeError::Api(refused)) if matches!(refused.code, 404 | 409) => return Ok(()),

@@ -144,6 +144,32 @@ struct Inner {
     api_server: Vec<(String, u16)>,
 }
 
+impl Inner {
+    fn put_written(&mut self, key: &Key, mut written: Written) {
+        if key.kind == Kind::Workspace {
+            self.workspaces.insert(key.name.clone(), Arc::new(written));
+            return;
+        }
+        let home = self.homes.entry(key.namespace.clone()).or_default();
+        let name = (key.kind, key.name.clone());
+        if let Some(before) = home.written.get(&name) {
+            let refused = home.set.as_ref().is_some_and(|set| set.is_refused(&name));
+            written.remember(before, refused);
+        }
+        home.written.insert(name, Arc::new(written));
+    }
+
+    fn written(&self, key: &Key) -> Option<&Arc<Written>> {
+        match key.kind {
+            Kind::Workspace => self.workspaces.get(&key.name),
+            kind => {
+                let home = self.homes.get(&key.namespace)?;
+                home.written.get(&(kind, key.name.clone()))
+            }
+        }
+    }
+}
+
 /// All of it.
 #[derive(Default)]
 pub(crate) struct World {
@@ -156,19 +182,18 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn put_written(&self, key: &Key, mut written: Written) {
+    pub(crate) fn put_written(&self, key: &Key, written: Written) {
+        self.inner().put_written(key, written);
+    }
+
+    /// What our own write of an object was answered. That may come after what was watched since: a
+    /// later look stays, and one that is gone stays gone.
+    pub(crate) fn put_answer(&self, key: &Key, answer: Written) {
         let mut inner = self.inner();
-        if key.kind == Kind::Workspace {
-            inner.workspaces.insert(key.name.clone(), Arc::new(written));
-            return;
+        let before = inner.written(key);
+        if before.is_some_and(|before| answer.follows(before)) {
+            inner.put_written(key, answer);
         }
-        let home = inner.homes.entry(key.namespace.clone()).or_default();
-        let name = (key.kind, key.name.clone());
-        if let Some(before) = home.written.get(&name) {
-            let refused = home.set.as_ref().is_some_and(|set| set.is_refused(&name));
-            written.remember(before, refused);
-        }
-        home.written.insert(name, Arc::new(written));
     }
 
     pub(crate) fn remove_written(&self, key: &Key) {
@@ -181,14 +206,7 @@ impl World {
     }
 
     pub(crate) fn written(&self, key: &Key) -> Option<Arc<Written>> {
-        let inner = self.inner();
-        match key.kind {
-            Kind::Workspace => inner.workspaces.get(&key.name).cloned(),
-            kind => {
-                let home = inner.homes.get(&key.namespace)?;
-                home.written.get(&(kind, key.name.clone())).cloned()
-            }
-        }
+        self.inner().written(key).cloned()
     }
 
     /// The objects of a namespace, and the workspace of its name.

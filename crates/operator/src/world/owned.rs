@@ -59,11 +59,7 @@ impl Owned {
         let generation = metadata.generation.unwrap_or_default();
         let ip = data["spec"]["clusterIP"].as_str();
         Self {
-            resource_version: metadata
-                .resource_version
-                .as_deref()
-                .and_then(|version| version.parse().ok())
-                .unwrap_or_default(),
+            resource_version: version(metadata),
             hash: annotations.and_then(|all| all.get(APPLIED)).cloned(),
             owner_uid: owner.map(|owner| owner.uid.clone()),
             owner: owner.map(|owner| title(&owner.kind, &owner.name).into()),
@@ -119,6 +115,14 @@ impl Owned {
             .is_some_and(|own| own != self.generation);
         later || changed
     }
+}
+
+/// Of two looks at an object the later has the greater.
+pub(super) fn version(metadata: &ObjectMeta) -> u64 {
+    let version = metadata.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The last write of the object itself by somebody else after our own. Kubernetes' controllers

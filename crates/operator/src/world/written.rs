@@ -4,6 +4,8 @@ use api::{Document, Kind};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use super::owned::version;
+
 /// Holds a Workspace that adopted a namespace until what was made there is gone.
 pub(crate) const FINALIZER: &str = "mainstay.dev/adopted";
 
@@ -11,6 +13,7 @@ pub(crate) const FINALIZER: &str = "mainstay.dev/adopted";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Written {
     pub(crate) uid: String,
+    resource_version: u64,
     pub(crate) generation: i64,
     pub(crate) deleting: bool,
     /// Whether its end waits for us.
@@ -43,6 +46,7 @@ impl Written {
         };
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: version(metadata),
             generation: metadata.generation.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
             is_held: finalizers.any(|finalizer| finalizer == FINALIZER),
@@ -61,6 +65,11 @@ impl Written {
             true => before.good.clone(),
             false => Some(before.text.clone()),
         };
+    }
+
+    /// Whether it is another look at the same object, no earlier than `before`.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        self.uid == before.uid && self.resource_version >= before.resource_version
     }
 
     /// Whether a fleet with it is another.
@@ -94,6 +103,7 @@ fn document(text: &str) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::{Key, World};
 
     fn written(uid: &str, replicas: u32) -> Written {
         let object = json!({
@@ -117,5 +127,27 @@ mod tests {
         let mut another = written("2", 5);
         another.remember(&worse, true);
         assert_eq!(another.last_good(), None);
+    }
+    #[test]
+    fn an_answer_changes_nothing_that_was_seen_after_it() {
+        let key = Key::new(Kind::Agent, "n", "a");
+        let look = |uid: &str, version, replicas| Written {
+            resource_version: version,
+            ..written(uid, replicas)
+        };
+        let world = World::default();
+        world.put_answer(&key, look("1", 7, 1));
+        assert_eq!(world.written(&key), None, "it is gone");
+        world.put_written(&key, look("1", 9, 2));
+        let is_there = |uid, version, replicas| {
+            let there = world.written(&key);
+            there.is_some_and(|there| there.says_the_same(&look(uid, version, replicas)))
+        };
+        world.put_answer(&key, look("1", 8, 1));
+        assert!(is_there("1", 9, 2), "somebody changed it since");
+        world.put_answer(&key, look("2", 10, 1));
+        assert!(is_there("1", 9, 2), "it is another of its name");
+        world.put_answer(&key, look("1", 10, 3));
+        assert!(is_there("1", 10, 3));
     }
 }
