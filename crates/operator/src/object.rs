@@ -77,10 +77,6 @@ impl Resource {
         self.names().1
     }
 
-    pub fn is_cluster_wide(self) -> bool {
-        matches!(self, Self::ClusterRole | Self::ClusterRoleBinding)
-    }
-
     /// Whether its status says something that the operator reads.
     pub fn is_read_whole(self) -> bool {
         matches!(self, Self::Deployment | Self::StatefulSet | Self::Service)

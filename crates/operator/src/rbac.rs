@@ -13,18 +13,18 @@ use crate::build::{ROLES, role_name};
 use crate::install::{IN_WORKSPACE_ROLE, OPERATOR};
 use crate::object::{Object, Owner, Place, Resource};
 
-const READ: [&str; 3] = ["get", "list", "watch"];
+pub(crate) const READ: [&str; 3] = ["get", "list", "watch"];
 const KEEP: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 const RBAC: &str = "rbac.authorization.k8s.io";
-const KINDS: [&str; 5] = [
-    "agents",
-    "providers",
-    "promptpacks",
-    "toolregistries",
-    "workspaces",
-];
+const KINDS: [&str; 5] = {
+    let [agents, providers, packs, registries] = IN_NAMESPACES;
+    [agents, providers, packs, registries, "workspaces"]
+};
+/// The kinds whose objects lie in namespaces, as rights name them; Workspaces are the cluster's.
+pub(crate) const IN_NAMESPACES: [&str; 4] =
+    ["agents", "providers", "promptpacks", "toolregistries"];
 
-fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
+pub(crate) fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Keys, USER};
 use crate::object::{Object, Owner, Place, Resource};
+use crate::rbac::{IN_NAMESPACES, READ, rule};
 
 /// What a hub may take to end: it drains for two minutes.
 const GRACE_SECONDS: u32 = 150;
@@ -135,10 +136,9 @@ fn binding(kind: &str, role: &str, namespace: &str) -> Value {
 /// Secrets that the fleet names.
 pub fn hub_rules(secrets: &BTreeSet<String>) -> Vec<Value> {
     let group = api::kubernetes::GROUP;
-    let kinds = ["agents", "providers", "promptpacks", "toolregistries"];
-    let status = kinds.map(|kind| format!("{kind}/status"));
+    let status = IN_NAMESPACES.map(|kind| format!("{kind}/status"));
     let mut rules = vec![
-        json!({"apiGroups": [group], "resources": kinds, "verbs": ["get", "list", "watch"]}),
+        rule(&[group], &IN_NAMESPACES, &READ),
         json!({"apiGroups": [group], "resources": status, "verbs": ["get", "patch"]}),
         json!({"apiGroups": [group], "resources": ["agents/scale"], "verbs": ["get", "patch"]}),
         // An instance is restarted by ending its pod: Kubernetes starts another.

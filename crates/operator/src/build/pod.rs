@@ -94,7 +94,6 @@ fn spec(input: &PodInput<'_>) -> Value {
     spec
 }
 
-/// Over nodes and zones, where it can be.
 /// Over nodes alone: the scheduler passes over every node that lacks the label of any constraint, and
 /// many clusters have no zones.
 fn spread(selector: &Value) -> Value {

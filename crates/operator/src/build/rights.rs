@@ -7,6 +7,7 @@ use api::kubernetes::{GROUP, HUB};
 use serde_json::{Value, json};
 
 use crate::object::{Object, Owner, Place, Resource};
+use crate::rbac::{IN_NAMESPACES, READ, rule};
 
 /// The Role in the namespace that a member's role is.
 pub fn role_name(role: Role) -> &'static str {
@@ -20,22 +21,12 @@ pub fn role_name(role: Role) -> &'static str {
 
 /// What a role has beyond the one before it.
 fn own_rules(role: Role) -> Vec<Value> {
-    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": verbs});
-    let kinds = ["agents", "providers", "promptpacks", "toolregistries"];
     match role {
         Role::Viewer => vec![
-            rule(&[GROUP], &kinds, &["get", "list", "watch"]),
+            rule(&[GROUP], &IN_NAMESPACES, &READ),
             rule(&[GROUP], &["agents/scale"], &["get"]),
-            rule(
-                &[""],
-                &["pods", "pods/log", "services", "events"],
-                &["get", "list", "watch"],
-            ),
-            rule(
-                &["apps"],
-                &["deployments", "statefulsets"],
-                &["get", "list", "watch"],
-            ),
+            rule(&[""], &["pods", "pods/log", "services", "events"], &READ),
+            rule(&["apps"], &["deployments", "statefulsets"], &READ),
         ],
         // The hub's one pod; what the hub then allows is the hub's to say. Over a WebSocket it is
         // `get`, and newer API servers ask for both.
@@ -44,7 +35,11 @@ fn own_rules(role: Role) -> Vec<Value> {
             "resourceNames": [format!("{HUB}-0")], "verbs": ["get", "create"],
         })],
         Role::Operator => vec![
-            rule(&[GROUP], &kinds, &["create", "update", "patch", "delete"]),
+            rule(
+                &[GROUP],
+                &IN_NAMESPACES,
+                &["create", "update", "patch", "delete"],
+            ),
             rule(&[GROUP], &["agents/scale"], &["update", "patch"]),
             rule(&[""], &["pods"], &["delete"]),
         ],

@@ -8,20 +8,12 @@ use api::kubernetes::GROUP;
 use serde_json::{Value, json};
 
 use super::{OPERATOR, Options, labels};
+use crate::rbac::{IN_NAMESPACES, READ, rule};
 
 /// What the operator may do everywhere.
 pub const OPERATOR_ROLE: &str = "mainstay-operator";
 /// What it may do in the namespace of a workspace.
 pub const IN_WORKSPACE_ROLE: &str = "mainstay-operator-in-workspace";
-
-const KINDS: [&str; 5] = [
-    "agents",
-    "providers",
-    "promptpacks",
-    "toolregistries",
-    "workspaces",
-];
-const READ: [&str; 3] = ["get", "list", "watch"];
 
 pub(super) fn objects(options: &Options) -> Vec<Value> {
     vec![
@@ -68,7 +60,7 @@ fn for_people(aggregate: &str, verbs: &[&str]) -> Value {
     let mut role = cluster_role(
         &format!("mainstay-{aggregate}"),
         json!([
-            rule(&[GROUP], &KINDS[..4], verbs),
+            rule(&[GROUP], &IN_NAMESPACES, verbs),
             rule(&[GROUP], &["agents/scale"], scale_verbs(aggregate)),
         ]),
     );
@@ -96,11 +88,6 @@ fn cluster_role(name: &str, rules: Value) -> Value {
         "metadata": {"name": name, "labels": labels()},
         "rules": rules,
     })
-}
-
-fn rule<T: AsRef<str>>(groups: &[&str], resources: &[T], verbs: &[&str]) -> Value {
-    let resources: Vec<&str> = resources.iter().map(AsRef::as_ref).collect();
-    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
 
 fn role_ref(kind: &str, name: &str) -> Value {
