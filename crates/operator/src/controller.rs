@@ -1,8 +1,8 @@
-//! Which controller looks at which kind. Each is one file, five steps, and no state of its own.
+//! Which controller looks at which kind. Each is five steps and no state of its own; two kinds that
+//! nothing is made of share one.
 
 mod agent;
-mod prompt_pack;
-mod provider;
+mod objectless;
 mod tool_registry;
 mod volume;
 mod workspace;
@@ -28,8 +28,7 @@ pub(crate) async fn reconcile(
 ) -> Result<Option<Duration>, Error> {
     match key.kind {
         Kind::Agent => agent::reconcile(context, key).await,
-        Kind::PromptPack => prompt_pack::reconcile(context, key).await,
-        Kind::Provider => provider::reconcile(context, key).await,
+        Kind::PromptPack | Kind::Provider => objectless::reconcile(context, key).await,
         Kind::ToolRegistry => tool_registry::reconcile(context, key).await,
         Kind::Workspace => workspace::reconcile(context, key).await,
     }

@@ -1,4 +1,4 @@
-//! Provider: has no objects of its own; its status says whether it can be used.
+//! Provider and PromptPack: nothing is made of them; their status says whether they can be used.
 
 use std::time::Duration;
 
