@@ -2,6 +2,7 @@
 //! `export` makes it, `import` takes it, `file` is its form, `check` what may stand in
 //! it, `compare` what of it is here already.
 
+mod at_most;
 mod check;
 mod compare;
 mod export;

@@ -36,8 +36,8 @@ pub use directory::RESERVE_BYTES;
 pub use error::{OpenError, StoreError};
 pub use ground::{Ground, Machine, Stage};
 pub use ledger::{
-    Entry, Hash, Head, Paths, PayloadDigest, PublicKey, SALT_BYTES, SaltedPayload, SignedHead,
-    SigningKey, leaf_hash, payload_digest, verify_inclusion,
+    Entry, Hash, Head, MAX_PAYLOADS, Paths, PayloadDigest, PublicKey, SALT_BYTES, SaltedPayload,
+    SignedHead, SigningKey, leaf_hash, payload_digest, verify_inclusion,
 };
 pub use log::{Log, Options};
 pub use payload::PayloadRow;

@@ -13,10 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use store::{
-    Entry, Hash, PublicKey, SALT_BYTES, SaltedPayload, SignedHead, leaf_hash, payload_digest,
-    verify_inclusion,
+    Entry, Hash, MAX_PAYLOADS, PublicKey, SALT_BYTES, SaltedPayload, SignedHead, leaf_hash,
+    payload_digest, verify_inclusion,
 };
 use thiserror::Error;
+
+use super::at_most::at_most;
 
 /// The longest file. It is read, checked and appended as a whole.
 pub const MAX_FILE_BYTES: usize = 128 * 1024 * 1024;
@@ -73,11 +75,20 @@ pub struct Header {
     pub entries: usize,
 }
 
+/// What a first line says in every version.
+#[derive(Deserialize)]
+struct Format {
+    mainstay: String,
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     entry: String,
+    #[serde(deserialize_with = "at_most::<MAX_PATH, _, _>")]
     path: Vec<String>,
+    #[serde(deserialize_with = "at_most::<MAX_PAYLOADS, _, _>")]
     payloads: Vec<PayloadLine>,
 }
 
@@ -193,14 +204,16 @@ fn read_header(
     line: &[u8],
     expected: Option<&PublicKey>,
 ) -> Result<(Header, SignedHead), FileError> {
-    let any: serde_json::Value = serde_json::from_slice(line).map_err(|_| FileError::NotOne)?;
-    if any.get("mainstay").and_then(|what| what.as_str()) != Some(WHAT) {
+    // A struct would be read from a list too.
+    if line.first() != Some(&b'{') {
         return Err(FileError::NotOne);
     }
-    let version = any.get("version").and_then(serde_json::Value::as_u64);
-    if version != Some(u64::from(VERSION)) {
-        let version = version.and_then(|version| u32::try_from(version).ok());
-        return Err(version.map_or(FileError::NotOne, FileError::Version));
+    let format: Format = serde_json::from_slice(line).map_err(|_| FileError::NotOne)?;
+    if format.mainstay != WHAT {
+        return Err(FileError::NotOne);
+    }
+    if format.version != VERSION {
+        return Err(FileError::Version(format.version));
     }
     let header: Header = serde_json::from_slice(line).map_err(|_| FileError::Line { line: 1 })?;
     let head = SignedHead::parse(&header.head).map_err(|_| FileError::Signature)?;
@@ -219,9 +232,6 @@ fn read_entry(line: &[u8], number: usize, head: &SignedHead) -> Result<Proven, F
     let line: Line = serde_json::from_slice(line).map_err(|_| wrong())?;
     let bytes = STANDARD.decode(&line.entry).map_err(|_| wrong())?;
     let entry = Entry::decode(&bytes).map_err(|_| wrong())?;
-    if line.path.len() > MAX_PATH {
-        return Err(wrong());
-    }
     let path = line.path.iter().map(|hash| hash_of(hash));
     let path: Vec<Hash> = path.collect::<Option<_>>().ok_or_else(wrong)?;
     let (size, root, leaf) = (head.head.size, &head.head.root, leaf_hash(&bytes));
@@ -273,4 +283,38 @@ fn hash_of(text: &str) -> Option<Hash> {
 pub(super) fn file_bytes(entries: u64, entry_bytes: u64, payload_bytes: u64) -> u64 {
     const PATH: u64 = 32 * 48;
     (entry_bytes + payload_bytes) / 3 * 4 + entries * PATH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_too_long_is_not_read_to_its_end() {
+        let read = |items: usize, end: &str| {
+            let path = vec!["\"\""; items].join(",");
+            let line = format!(r#"{{"entry":"","path":[{path}{end}],"payloads":[]}}"#);
+            serde_json::from_str::<Line>(&line).map(|line| line.path.len())
+        };
+        assert_eq!(read(MAX_PATH, "").unwrap(), MAX_PATH);
+        let stopped = read(MAX_PATH + 1, ", what no JSON has").unwrap_err();
+        assert!(stopped.is_data(), "{stopped}");
+    }
+
+    #[test]
+    fn a_first_line_of_another_kind_is_told_apart() {
+        let read = |line: &str| read(format!("{line}\n").as_bytes(), None).unwrap_err();
+        for line in [
+            "",
+            "[\"session\",1]",
+            "{}",
+            r#"{"mainstay":"log","version":1}"#,
+        ] {
+            assert_eq!(read(line), FileError::NotOne, "{line}");
+        }
+        let later = r#"{"mainstay":"session","version":2,"more":[[1],{"than":"known"}]}"#;
+        assert_eq!(read(later), FileError::Version(2));
+        let wanting = r#"{"mainstay":"session","version":1}"#;
+        assert_eq!(read(wanting), FileError::Line { line: 1 });
+    }
 }
