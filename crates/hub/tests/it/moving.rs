@@ -58,8 +58,7 @@ struct Begun {
 }
 
 async fn begun(fleet: &Fleet) -> Begun {
-    let state = tempfile::tempdir().unwrap();
-    let mut home = Home::start(state.path(), fleet, vec![]).await;
+    let (state, mut home) = started(fleet).await;
     let earlier = home.hub.task_submit(turn("hello")).await.unwrap().id;
     home.shim.assigned().await;
     home.ended(&earlier, 1, exited(0, "hello yourself"), false)
@@ -93,6 +92,20 @@ async fn replayed(home: &mut Home, task: &str) -> (Caller, u32) {
     (caller, attempts[0].number)
 }
 
+/// Such a state, and the file with which its session has left.
+async fn left(fleet: &Fleet) -> (Begun, Vec<u8>) {
+    let mut begun = begun(fleet).await;
+    let file = exported(&mut begun.home, &begun.task, 1).await;
+    (begun, file)
+}
+
+/// A state with a hub on it.
+async fn started(fleet: &Fleet) -> (TempDir, Home) {
+    let state = tempfile::tempdir().unwrap();
+    let home = Home::start(state.path(), fleet, vec![]).await;
+    (state, home)
+}
+
 /// Exports with the task's process ending as asked.
 async fn exported(home: &mut Home, task: &str, attempt: u32) -> Vec<u8> {
     let hub = home.hub.clone();
@@ -103,13 +116,13 @@ async fn exported(home: &mut Home, task: &str, attempt: u32) -> Vec<u8> {
 #[tokio::test]
 async fn a_session_moves_there_and_back_and_no_call_is_made_twice() {
     let fleet = fleet(|_| {});
+    let (begun, file) = left(&fleet).await;
     let Begun {
         state: state_a,
         home: mut a,
         task,
         ..
-    } = begun(&fleet).await;
-    let file = exported(&mut a, &task, 1).await;
+    } = begun;
 
     let view = a.hub.task_get(&task).await.unwrap();
     assert_eq!(
@@ -128,8 +141,7 @@ async fn a_session_moves_there_and_back_and_no_call_is_made_twice() {
         "made again"
     );
 
-    let state_b = tempfile::tempdir().unwrap();
-    let b = Home::start(state_b.path(), &fleet, vec![]).await;
+    let (state_b, b) = started(&fleet).await;
     let came = import(&b.hub, &file).await.unwrap();
     assert_eq!(came.tasks.len(), 2);
     assert!(came.tasks.iter().all(|task| task.change == "new"));
@@ -210,8 +222,7 @@ async fn an_answer_that_comes_after_the_move_is_of_no_task_here() {
     let steps = home.hub.task_steps(&task).await.unwrap().items;
     assert_eq!(steps[n as usize - 1].state, "unknown");
 
-    let elsewhere = tempfile::tempdir().unwrap();
-    let mut b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let (state_b, mut b) = started(&fleet).await;
     import(&b.hub, &file).await.unwrap();
     let (caller, attempt) = replayed(&mut b, &task).await;
     let asked = b
@@ -230,7 +241,7 @@ async fn an_answer_that_comes_after_the_move_is_of_no_task_here() {
     let steps = home.hub.task_steps(&task).await.unwrap().items;
     assert_eq!(steps[n as usize - 1].state, "finished");
     whole(home, state.path()).await;
-    whole(b, elsewhere.path()).await;
+    whole(b, state_b.path()).await;
 }
 
 #[tokio::test]
@@ -273,8 +284,7 @@ async fn an_agent_that_was_called_moves_with_its_caller_and_is_found_again() {
     let file = file.unwrap();
     drop(run);
 
-    let elsewhere = tempfile::tempdir().unwrap();
-    let mut b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let (state_b, mut b) = started(&fleet).await;
     let came = import(&b.hub, &file).await.unwrap();
     assert_eq!(came.tasks.len(), 3);
     b.hub.task_retry(&child.id, "owner").await.unwrap();
@@ -295,21 +305,15 @@ async fn an_agent_that_was_called_moves_with_its_caller_and_is_found_again() {
     finish(*run, "written").await;
     assert_eq!(b.hub.task_get(&task).await.unwrap().repeated, 0);
     whole(home, state.path()).await;
-    whole(b, elsewhere.path()).await;
+    whole(b, state_b.path()).await;
 }
 
 #[tokio::test]
 async fn a_file_is_imported_once_and_never_over_what_went_on() {
     let fleet = fleet(|_| {});
-    let Begun {
-        state,
-        home: mut a,
-        task,
-        ..
-    } = begun(&fleet).await;
-    let file = exported(&mut a, &task, 1).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    let b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let (begun, file) = left(&fleet).await;
+    let (state, mut a, task) = (begun.state, begun.home, begun.task);
+    let (state_b, b) = started(&fleet).await;
     import(&b.hub, &file).await.unwrap();
     let before = b.hub.log_head().await.unwrap().size;
     let again = import(&b.hub, &file).await.unwrap();
@@ -330,21 +334,14 @@ async fn a_file_is_imported_once_and_never_over_what_went_on() {
         "{refused}"
     );
     whole(a, state.path()).await;
-    whole(b, elsewhere.path()).await;
+    whole(b, state_b.path()).await;
 }
 
 #[tokio::test]
 async fn a_session_of_that_name_or_a_fleet_without_the_agent_takes_no_file() {
     let ours = fleet(|_| {});
-    let Begun {
-        state,
-        home: mut a,
-        task,
-        ..
-    } = begun(&ours).await;
-    let file = exported(&mut a, &task, 1).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    let b = Home::start(elsewhere.path(), &ours, vec![]).await;
+    let (begun, file) = left(&ours).await;
+    let (_state_b, b) = started(&ours).await;
     b.hub.task_submit(turn("mine")).await.unwrap();
     let refused = import(&b.hub, &file).await.unwrap_err();
     assert!(
@@ -370,15 +367,15 @@ async fn a_session_of_that_name_or_a_fleet_without_the_agent_takes_no_file() {
         refused.message.contains("apply the manifests first"),
         "{refused}"
     );
-    whole(a, state.path()).await;
+    whole(begun.home, begun.state.path()).await;
     c.end().await;
 }
 
 #[tokio::test]
 async fn a_file_with_any_byte_changed_is_refused() {
     let fleet = fleet(|_| {});
-    let Begun { mut home, task, .. } = begun(&fleet).await;
-    let file = exported(&mut home, &task, 1).await;
+    let (begun, file) = left(&fleet).await;
+    let home = begun.home;
     let head = home.hub.log_head().await.unwrap();
     let key = store::PublicKey::parse(&head.key).unwrap();
     let session = file::read(&file, Some(&key)).and_then(check).unwrap();
@@ -428,8 +425,7 @@ async fn a_file_with_any_byte_changed_is_refused() {
 #[tokio::test]
 async fn what_a_session_cost_elsewhere_is_not_spent_here() {
     let fleet = fleet(|_| {});
-    let state = tempfile::tempdir().unwrap();
-    let mut a = Home::start(state.path(), &fleet, vec![]).await;
+    let (state, mut a) = started(&fleet).await;
     let task = a.hub.task_submit(turn("dear")).await.unwrap().id;
     let (_, attempts) = a.shim.assigned().await;
     let caller = a.hub.identify(&attempts[0].token).await.unwrap();
@@ -446,8 +442,7 @@ async fn what_a_session_cost_elsewhere_is_not_spent_here() {
     a.ended(&task, 1, exited(0, "done"), false).await;
     let file = export(&a.hub).await.unwrap();
 
-    let elsewhere = tempfile::tempdir().unwrap();
-    let b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let (state_b, b) = started(&fleet).await;
     import(&b.hub, &file).await.unwrap();
     let spent = async |home: &Home| {
         let tally = home.hub.tally(Tally::default()).await.unwrap();
@@ -460,15 +455,14 @@ async fn what_a_session_cost_elsewhere_is_not_spent_here() {
     import(&a.hub, &back).await.unwrap();
     assert_eq!(spent(&a).await, Some(0.25));
     whole(a, state.path()).await;
-    whole(b, elsewhere.path()).await;
+    whole(b, state_b.path()).await;
 }
 
 #[tokio::test]
 async fn what_was_erased_stays_erased_wherever_a_session_goes() {
     let mut fleet = fleet(|_| {});
     fleet.retention.payloads_seconds = Some(0);
-    let state = tempfile::tempdir().unwrap();
-    let mut a = Home::start(state.path(), &fleet, vec![]).await;
+    let (state, mut a) = started(&fleet).await;
     let task = a.hub.task_submit(turn("forget me")).await.unwrap().id;
     a.shim.assigned().await;
     a.ended(&task, 1, exited(0, "forgotten"), false).await;
@@ -484,8 +478,7 @@ async fn what_was_erased_stays_erased_wherever_a_session_goes() {
     let file = export(&a.hub).await.unwrap();
     assert!(!String::from_utf8_lossy(&file).contains("\"name\":\"input\""));
 
-    let elsewhere = tempfile::tempdir().unwrap();
-    let b = Home::start(elsewhere.path(), &fleet, vec![]).await;
+    let (state_b, b) = started(&fleet).await;
     let came = import(&b.hub, &file).await.unwrap();
     assert!(came.erased >= 3, "input, key and output: {}", came.erased);
     let view = b.hub.task_get(&task).await.unwrap();
@@ -497,5 +490,5 @@ async fn what_was_erased_stays_erased_wherever_a_session_goes() {
     let came = import(&a.hub, &back).await.unwrap();
     assert_eq!(came.tasks[0].change, "continued");
     whole(a, state.path()).await;
-    whole(b, elsewhere.path()).await;
+    whole(b, state_b.path()).await;
 }
