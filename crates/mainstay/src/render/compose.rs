@@ -62,7 +62,8 @@ pub fn render(paths: &[PathBuf], needs: &Needs, image: &str) -> String {
     if !needs.files.is_empty() {
         let secrets = needs.files.keys().enumerate();
         document["secrets"] =
-            map(secrets.map(|(n, path)| (format!("credential-{n}"), json!({"file": path}))));
+            map(secrets
+                .map(|(n, path)| (format!("credential-{n}"), json!({"file": escaped(path)}))));
     }
     text.push_str(&yaml::write(&document));
     text
@@ -118,7 +119,7 @@ fn service(paths: &[PathBuf], needs: &Needs, image: &str) -> Value {
     if !needs.files.is_empty() {
         let secrets = needs.files.keys().enumerate();
         let secrets: Vec<Value> = secrets
-            .map(|(n, path)| json!({"source": format!("credential-{n}"), "target": path}))
+            .map(|(n, path)| json!({"source": format!("credential-{n}"), "target": escaped(path)}))
             .collect();
         service["secrets"] = secrets.into();
     }
@@ -174,7 +175,7 @@ mod tests {
     fn needs() -> Needs {
         Needs {
             environment: [("OPENAI_API_KEY".into(), "Provider openai".into())].into(),
-            files: [("/keys/a".into(), "Provider a".into())].into(),
+            files: [("/keys/$a".into(), "Provider a".into())].into(),
             secrets: [("desk/token".into(), "tool desk/tickets".into())].into(),
             neighbours: [("tickets".into(), "tool desk/tickets".into())].into(),
             longest_grace_ms: 30_500,
@@ -194,8 +195,8 @@ mod tests {
             service["environment"]["OPENAI_API_KEY"],
             "${OPENAI_API_KEY:?the credential of Provider openai}"
         );
-        assert_eq!(service["secrets"][0]["target"], "/keys/a");
-        assert_eq!(read(&text)["secrets"]["credential-0"]["file"], "/keys/a");
+        assert_eq!(service["secrets"][0]["target"], "/keys/$$a");
+        assert_eq!(read(&text)["secrets"]["credential-0"]["file"], "/keys/$$a");
         assert!(text.contains("secret set desk/token"), "{text}");
         assert!(text.contains("`tickets`"), "{text}");
         assert_eq!(service["stop_grace_period"], "61s");

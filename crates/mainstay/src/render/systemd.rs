@@ -82,7 +82,7 @@ fn notes(needs: &Needs) -> String {
         ));
     }
     for (path, who) in &needs.files {
-        text.push_str(&format!("# {who} reads {path}.\n"));
+        text.push_str(&format!("# {who} reads {}.\n", path.escape_debug()));
     }
     text
 }
@@ -102,7 +102,8 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(is_plain) {
         return word;
     }
-    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+    let word = word.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", word.replace('\n', "\\n"))
 }
 
 #[cfg(test)]
@@ -116,9 +117,9 @@ mod tests {
 
     #[test]
     fn a_path_is_one_argument_whatever_is_in_it() {
-        let unit = unit(&["/srv/a b", "/srv/50%$x"], &Needs::default());
+        let unit = unit(&["/srv/a b", "/srv/50%$x", "/srv/a\nb"], &Needs::default());
         assert!(
-            unit.contains(" up \"/srv/a b\" /srv/50%%$$x --state"),
+            unit.contains(" up \"/srv/a b\" /srv/50%%$$x \"/srv/a\\nb\" --state"),
             "{unit}"
         );
     }
@@ -128,6 +129,7 @@ mod tests {
         assert!(!unit(&["/srv"], &Needs::default()).contains("EnvironmentFile"));
         let needs = Needs {
             environment: [("KEY".into(), "Provider p".into())].into(),
+            files: [("/k\nUser=root".into(), "Provider q".into())].into(),
             longest_grace_ms: 1,
             ..Needs::default()
         };
@@ -138,5 +140,9 @@ mod tests {
         );
         assert!(unit.contains("# Provider p needs KEY=… in"), "{unit}");
         assert!(unit.contains("\nTimeoutStopSec=31\n"), "{unit}");
+        assert!(
+            !unit.contains("\nUser=root"),
+            "a path is in one line: {unit}"
+        );
     }
 }
