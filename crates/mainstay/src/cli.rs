@@ -145,7 +145,7 @@ fn perform(cli: Cli) -> Outcome {
         Command::Up(args) => up::up(&place, args),
         Command::Hub(args) => hub::hub(&place, &args),
         Command::Shim(args) => shim::shim(args),
-        Command::Operator(args) => operator::operator(args),
+        Command::Operator(args) => operator::operator(&place, args),
         Command::Demo(args) => demo::demo(&args),
         Command::DemoTools(args) => demo_tools::serve(&args),
         // These need no hub.

@@ -13,6 +13,7 @@ mod uninstall;
 
 use std::io::{BufRead, IsTerminal, Write};
 
+pub use cluster::Cluster;
 pub use forward::Way;
 pub use install::ChoiceArgs;
 
@@ -53,11 +54,6 @@ pub async fn kubernetes(place: &PlaceArgs, args: KubernetesArgs) -> Outcome {
         KubernetesCommand::Status(args) => status::status(place, args).await,
         KubernetesCommand::Uninstall(args) => uninstall::uninstall(place, args).await,
     }
-}
-
-/// The custom resource definitions of the five kinds.
-pub fn definitions() -> Vec<serde_json::Value> {
-    api::crd::all()
 }
 
 /// Asks a person; where there is none, `--yes` must have answered.

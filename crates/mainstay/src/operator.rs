@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::kubernetes::Cluster;
+use crate::place::{KubeAddress, PlaceArgs};
 use crate::{hub, up};
 
 /// Two cores carry ten thousand agents; more threads cost memory.
@@ -28,7 +30,7 @@ pub struct OperatorArgs {
     listen: SocketAddr,
 }
 
-pub fn operator(args: OperatorArgs) -> Outcome {
+pub fn operator(place: &PlaceArgs, args: OperatorArgs) -> Outcome {
     hub::log_to_stderr();
     // Fails only if one is chosen already, which then is this one.
     let _chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -38,39 +40,23 @@ pub fn operator(args: OperatorArgs) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "failed to start").because(error))?;
-    let ended = runtime.block_on(serve(args));
+    let ended = runtime.block_on(serve(&place.cluster(), args));
     runtime.shutdown_background();
     ended.map(|()| Exit::Done)
 }
 
-async fn serve(args: OperatorArgs) -> Result<(), Failure> {
-    let client = kube::Client::try_default().await.map_err(|error| {
-        Failure::new(Exit::Unreachable, "failed to find a cluster")
-            .because(error)
-            .with_hint("it runs in a pod, or by the kubeconfig that KUBECONFIG names")
-    })?;
+async fn serve(cluster: &KubeAddress, args: OperatorArgs) -> Result<(), Failure> {
     let options = operator::Options {
-        client,
+        client: Cluster::connect(cluster).await?.client,
         image: args.image,
         namespace: args.namespace,
         name: args.name.unwrap_or_else(own_name),
         listen: args.listen,
-        checks: checks(),
+        checks: up::knowledge(),
     };
     operator::run(options, told_to_end())
         .await
         .map_err(|error| Failure::new(Exit::Failed, "the operator ended").because(error))
-}
-
-/// What manifests are checked with: the same as on one server.
-fn checks() -> operator::Checks {
-    let knowledge = up::knowledge();
-    operator::Checks {
-        model: knowledge.model,
-        expression: knowledge.check_expression,
-        schema: knowledge.check_schema,
-        script: knowledge.check_script,
-    }
 }
 
 fn own_name() -> String {

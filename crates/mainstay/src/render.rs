@@ -16,7 +16,7 @@ use operator::install::Options;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::kubernetes::{ChoiceArgs, definitions};
+use crate::kubernetes::ChoiceArgs;
 use crate::output::write_out;
 use crate::place::{PlaceArgs, absolute};
 use crate::up::knowledge;
@@ -106,7 +106,7 @@ fn warn(warnings: &[String]) {
 
 fn kubernetes(install: Option<&Options>, resolved: Option<&Resolved>) -> String {
     let mut objects = install.map_or_else(Vec::new, |options| {
-        operator::install::objects(options, definitions())
+        operator::install::objects(options, api::crd::all())
     });
     for object in resolved.into_iter().flat_map(|resolved| &resolved.objects) {
         let mut rendered = object.to_json();

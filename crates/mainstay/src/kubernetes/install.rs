@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, Reference, wait_until};
 use super::plan::{Change, Plan};
-use super::{confirmed, definitions, namespace};
+use super::{confirmed, namespace};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{printable, write_out};
 use crate::place::PlaceArgs;
@@ -80,7 +80,7 @@ pub async fn install(place: &PlaceArgs, args: InstallArgs) -> Outcome {
     let cluster = Cluster::connect(&place.cluster()).await?;
     let options = args.choices.options(&namespace(place));
     refuse_second(&cluster, &options).await?;
-    let objects = operator::install::objects(&options, definitions());
+    let objects = operator::install::objects(&options, api::crd::all());
     let plan = Plan::of(&cluster, objects, FIELD_MANAGER).await?;
     eprintln!("In the cluster at {}:", cluster.address);
     write_out(plan.render().as_bytes())?;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::cluster::{Cluster, Reference};
 use super::install::ChoiceArgs;
 use super::sweep::{self, Found};
-use super::{confirmed, definitions, namespace};
+use super::{confirmed, namespace};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{line, write_out};
 use crate::place::PlaceArgs;
@@ -63,7 +63,7 @@ pub async fn uninstall(place: &PlaceArgs, args: UninstallArgs) -> Outcome {
 async fn present(cluster: &Cluster, namespace: &str) -> Result<Vec<Reference>, Failure> {
     let options = ChoiceArgs::everything(namespace);
     let mut present = Vec::new();
-    for object in operator::install::objects(&options, definitions()) {
+    for object in operator::install::objects(&options, api::crd::all()) {
         let of = Reference::of(&object);
         // The namespace `default` is the cluster's; workspaces are the fleet's.
         let is_fleet = of.name == DEFAULT_WORKSPACE;
