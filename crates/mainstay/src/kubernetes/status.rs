@@ -41,12 +41,13 @@ pub async fn status(place: &PlaceArgs, args: StatusArgs) -> Outcome {
         return Err(Failure::new(Exit::NotFound, message)
             .with_hint("`mainstay kubernetes install` puts one there, -n names another place"));
     };
+    let fleet = fleet(&cluster).await?;
     let status = json!({
         "cluster": cluster.address,
         "versions": versions(&cluster, &deployment).await?,
         "operator": operator_state(&cluster, &deployment, namespace).await?,
-        "workspaces": workspaces(&cluster).await?,
-        "notReady": not_ready(&cluster).await?,
+        "workspaces": workspaces(&cluster, &fleet).await?,
+        "notReady": not_ready(&fleet),
     });
     print(args.output, &status, view)?;
     Ok(if is_well(&status) {
@@ -86,7 +87,17 @@ async fn operator_state(
     }))
 }
 
-async fn workspaces(cluster: &Cluster) -> Result<Vec<Value>, Failure> {
+/// The objects of every workspace.
+async fn fleet(cluster: &Cluster) -> Result<Vec<Value>, Failure> {
+    let kind = format!("{GROUP}/{VERSION}");
+    let mut found = Vec::new();
+    for name in IN_NAMESPACES {
+        found.extend(cluster.list((&kind, name), None, "").await?);
+    }
+    Ok(found)
+}
+
+async fn workspaces(cluster: &Cluster, fleet: &[Value]) -> Result<Vec<Value>, Failure> {
     let kind = format!("{GROUP}/{VERSION}");
     let mut found = Vec::new();
     for workspace in cluster.list((&kind, "Workspace"), None, "").await? {
@@ -103,29 +114,27 @@ async fn workspaces(cluster: &Cluster) -> Result<Vec<Value>, Failure> {
             .and_then(|hub| hub.pointer("/status/readyReplicas"))
             .and_then(Value::as_u64)
             .is_some_and(|ready| ready > 0);
-        let agents = cluster.list((&kind, "Agent"), Some(&name), "").await?;
+        let is_agent_here = |object: &&Value| {
+            object["kind"] == "Agent" && object["metadata"]["namespace"] == name.as_str()
+        };
+        let agents = fleet.iter().filter(is_agent_here);
         found.push(json!({
-            "name": name, "hubReady": ready, "agents": agents.len(),
+            "name": name, "hubReady": ready, "agents": agents.count(),
             "reason": reason(&workspace),
         }));
     }
     Ok(found)
 }
 
-async fn not_ready(cluster: &Cluster) -> Result<Vec<Value>, Failure> {
-    let kind = format!("{GROUP}/{VERSION}");
-    let mut found = Vec::new();
-    for name in IN_NAMESPACES {
-        for object in cluster.list((&kind, name), None, "").await? {
-            if let Some(reason) = reason(&object) {
-                let of = Reference::of(&object);
-                found.push(json!({
-                    "kind": of.kind, "workspace": of.namespace, "name": of.name, "reason": reason,
-                }));
-            }
-        }
-    }
-    Ok(found)
+fn not_ready(fleet: &[Value]) -> Vec<Value> {
+    let unready = fleet.iter().filter_map(|object| {
+        let reason = reason(object)?;
+        let of = Reference::of(object);
+        Some(json!({
+            "kind": of.kind, "workspace": of.namespace, "name": of.name, "reason": reason,
+        }))
+    });
+    unready.collect()
 }
 
 /// Why an object isn't ready; `None` if it is.

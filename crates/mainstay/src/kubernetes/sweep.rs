@@ -17,8 +17,6 @@ use crate::exit::Failure;
 
 /// How long the operator has to undo what it made, and pods to end.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Who writes what a workspace has.
-const OPERATOR_MANAGER: &str = "mainstay-operator";
 
 /// Kinds that a workspace's namespace may hold of ours, workloads first.
 const MADE: [(&str, &str); 12] = [
@@ -137,7 +135,7 @@ pub async fn sweep(cluster: &Cluster, namespace: &str, keep: &[Reference]) -> Re
         cluster.delete(of, PropagationPolicy::Background).await?;
     }
     wait_gone(cluster, &going).await?;
-    for manager in [OPERATOR_MANAGER, FIELD_MANAGER] {
+    for manager in [operator::FIELD_MANAGER, FIELD_MANAGER] {
         // Applying nothing gives up every field that this manager alone has.
         let bare =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
