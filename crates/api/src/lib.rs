@@ -35,7 +35,7 @@ pub use fleet::Fleet;
 pub use format::model_name;
 pub use manifest::{Document, Kind, Object, parse};
 pub use problem::{Problem, Problems};
-pub use resolve::{Facts, GATEWAY_ENV, Home, Resolved, STANDARD_ENV, resolve};
+pub use resolve::{Facts, GATEWAY_ENV, Home, Knowledge, Resolved, STANDARD_ENV, resolve};
 pub use schema::schema;
 
 /// What every manifest begins with.

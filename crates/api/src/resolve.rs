@@ -10,6 +10,7 @@ mod budget;
 mod circle;
 mod home;
 mod http_tool;
+mod knowledge;
 mod mcp_tool;
 mod model;
 mod prompt;
@@ -152,6 +153,7 @@ fn resolved(
 
 pub use agent::{GATEWAY_ENV, STANDARD_ENV};
 pub use home::Home;
+pub use knowledge::Knowledge;
 
 struct Resolver<'a> {
     facts: &'a Facts<'a>,

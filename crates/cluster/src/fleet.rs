@@ -9,23 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::fleet::ModelFacts;
 use api::kubernetes::{Refused, resolve_lenient};
-use api::{Document, Facts, Fleet, Home, Kind};
+use api::{Document, Fleet, Kind, Knowledge};
 use contract::keeper::GenerationRef;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::generation::{self, Generation};
-
-/// What resolving needs from rooms that this one may not see.
-#[derive(Clone, Copy, Debug)]
-pub struct Knowledge {
-    pub model: fn(&str, &str) -> Option<ModelFacts>,
-    pub check_expression: fn(&str) -> Result<(), String>,
-    pub check_schema: fn(&Value) -> Result<(), String>,
-    pub check_script: fn(&str) -> Result<(), String>,
-}
 
 /// The documents of objects by what they are.
 type Documents = BTreeMap<(Kind, String), Document>;
@@ -109,14 +99,7 @@ impl Fleets {
     }
 
     fn resolve(&mut self, objects: &[Value]) -> (Fleet, Documents) {
-        let facts = Facts {
-            model: &self.knowledge.model,
-            read: &|_| Err("no file can be read in this home".to_owned()),
-            check_expression: &self.knowledge.check_expression,
-            check_schema: &self.knowledge.check_schema,
-            check_script: &self.knowledge.check_script,
-            home: Home::Kubernetes,
-        };
+        let facts = self.knowledge.on_kubernetes();
         let documents: Vec<Document> = objects.iter().map(api::kubernetes::document).collect();
         let good = &self.good;
         let last_good = |kind: Kind, name: &str| good.get(&(kind, name.to_owned())).cloned();

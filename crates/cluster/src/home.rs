@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Fleet;
+use api::{Fleet, Knowledge};
 use contract::keeper::{ListenerPurpose, ToHub, ToKeeper};
 use hub::Hub;
 use hub::home::{HomeEvent, HomeLink, Listener};
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::disk;
 use crate::door::{Door, DoorError};
-use crate::fleet::{Fleets, Knowledge};
+use crate::fleet::Fleets;
 use crate::objects::Objects;
 use crate::pods::{PodEvent, Pods};
 use crate::ready::Readiness;

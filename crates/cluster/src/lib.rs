@@ -20,5 +20,3 @@ pub mod ready;
 mod secrets;
 mod socket;
 pub mod token;
-
-pub use fleet::Knowledge;

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use api::Knowledge;
 use contract::Versions;
 use contract::frame::{Decoder, encode};
 use contract::keeper::{GenerationRef, ListenerPurpose, ToHub, ToKeeper};
-use keeper::{HubCommand, Knowledge, Options};
+use keeper::{HubCommand, Options};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -58,12 +59,7 @@ fn up(arguments: &[String]) -> ExitCode {
             arguments: vec!["hub".to_owned()],
             environment: environment.collect(),
         },
-        knowledge: Knowledge {
-            model: |_, _| None,
-            check_expression: |_| Ok(()),
-            check_schema: |_| Ok(()),
-            check_script: |_| Ok(()),
-        },
+        knowledge: Knowledge::nothing(),
         on_ready: Box::new(|ready| {
             println!("ready {} {}", ready.address, ready.isolation);
         }),

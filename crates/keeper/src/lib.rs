@@ -33,7 +33,7 @@ mod up;
 mod users;
 
 pub use hub::HubCommand;
-pub use manifest::{Knowledge, read_manifests};
+pub use manifest::read_manifests;
 pub use shim::PROCESS_NAME as SHIM_PROCESS_NAME;
 pub use state::{FORMAT, State, StateError};
 pub use up::{Ended, Options, Ready, UpError, up};

@@ -4,23 +4,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use api::fleet::ModelFacts;
-use api::{Document, Facts, Home, Kind, Object, Problem, Problems};
+use api::{Document, Home, Kind, Knowledge, Object, Problem, Problems};
 use serde_json::Value;
 
 use crate::state::read_file;
 
 const MAX_FILES: usize = 10_000;
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// What resolving needs from rooms that the keeper may not depend on.
-#[derive(Clone, Copy, Debug)]
-pub struct Knowledge {
-    pub model: fn(&str, &str) -> Option<ModelFacts>,
-    pub check_expression: fn(&str) -> Result<(), String>,
-    pub check_schema: fn(&Value) -> Result<(), String>,
-    pub check_script: fn(&str) -> Result<(), String>,
-}
 
 /// An object's kind, workspace and name.
 pub(crate) type Key = (Kind, String, String);
@@ -106,21 +96,11 @@ pub fn read_manifests(
     knowledge: &Knowledge,
 ) -> Result<api::Resolved, Problems> {
     let documents = collect(paths, Path::new(""))?;
-    api::resolve(&documents, &facts(knowledge, home))
-}
-
-fn facts(knowledge: &Knowledge, home: Home) -> Facts<'_> {
-    Facts {
-        model: &knowledge.model,
-        read: match home {
-            Home::Box => &|path| read(path),
-            Home::Kubernetes => &|_| Err("a file of this machine is not in a cluster".to_owned()),
-        },
-        check_expression: &knowledge.check_expression,
-        check_schema: &knowledge.check_schema,
-        check_script: &knowledge.check_script,
-        home,
-    }
+    let facts = match home {
+        Home::Box => knowledge.on_server(&read),
+        Home::Kubernetes => knowledge.on_kubernetes(),
+    };
+    api::resolve(&documents, &facts)
 }
 
 /// Places that could not be read, each with the reason.
@@ -200,7 +180,7 @@ fn reason(error: &std::io::Error) -> String {
 
 /// Resolves a set of documents.
 pub(crate) fn resolve(documents: Vec<Document>, knowledge: &Knowledge) -> Result<Set, Problems> {
-    let resolved = api::resolve(&documents, &facts(knowledge, Home::Box))?;
+    let resolved = api::resolve(&documents, &knowledge.on_server(&read))?;
     let objects = resolved
         .objects
         .iter()

@@ -7,9 +7,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use api::Knowledge;
 use api::fleet::{ModelFacts, Price};
 use hub::keys::Keys;
-use keeper::{Ended, HubCommand, Knowledge, Options, Ready, UpError};
+use keeper::{Ended, HubCommand, Options, Ready, UpError};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::log_to_stderr;
@@ -125,7 +126,7 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// What resolving a fleet needs from rooms that the keeper may not depend on.
+/// What whoever resolves a fleet can't know by itself.
 pub fn knowledge() -> Knowledge {
     Knowledge {
         model: facts_of,

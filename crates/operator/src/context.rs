@@ -11,8 +11,9 @@ use crate::apply::Answers;
 use crate::homes::Homes;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::resolve::{Checks, Pace};
+use crate::resolve::Pace;
 use crate::world::{Key, World};
+use api::Knowledge;
 
 /// Passed to everything; holds no decisions.
 pub(crate) struct Context {
@@ -21,7 +22,7 @@ pub(crate) struct Context {
     pub(crate) image: String,
     /// The operator's namespace.
     pub(crate) namespace: String,
-    pub(crate) checks: Checks,
+    pub(crate) checks: Knowledge,
     pub(crate) world: World,
     pub(crate) homes: Homes,
     pub(crate) answers: Answers,
@@ -36,7 +37,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, image: String, namespace: String, checks: Checks) -> Self {
+    pub(crate) fn new(client: Client, image: String, namespace: String, checks: Knowledge) -> Self {
         let reporter = Reporter {
             controller: crate::FIELD_MANAGER.to_owned(),
             instance: std::env::var("POD_NAME").ok(),

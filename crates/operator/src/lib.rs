@@ -1,4 +1,4 @@
-//! Kubernetes: five controllers, and what they build from a workspace's objects.
+//! Kubernetes: controllers of five kinds, and what they build from a workspace's objects.
 //!
 //! Each reconcile is five steps: dereference, validate, build, apply, update status. What a fleet
 //! means is decided by `api` alone; what a hub does with it is the hub's.
@@ -27,7 +27,6 @@ mod verdict;
 mod watch;
 mod world;
 
-pub use resolve::Checks;
 pub use service::{Options, ServiceError, run};
 
 /// Who writes what the operator makes: its field manager, and the name of its lease.

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::fleet::{Agent, Credential, ModelFacts, Tool, ToolKind};
+use api::fleet::{Agent, Credential, Tool, ToolKind};
 use api::kubernetes::{Lenient, Refused, resolve_lenient};
-use api::{Document, Facts, Fleet, Kind};
+use api::{Document, Fleet, Kind, Knowledge};
 
 use crate::world::{Key, World, Written};
 
@@ -18,16 +18,6 @@ use crate::world::{Key, World, Written};
 const BURST: Duration = Duration::from_millis(50);
 /// How many times as long as the last resolution took.
 const REST: u32 = 4;
-
-/// What manifests are checked with, beyond themselves. Functions, so that this room links neither
-/// prices nor schemas nor expressions.
-#[derive(Clone, Copy)]
-pub struct Checks {
-    pub model: fn(&str, &str) -> Option<ModelFacts>,
-    pub expression: fn(&str) -> Result<(), String>,
-    pub schema: fn(&serde_json::Value) -> Result<(), String>,
-    pub script: fn(&str) -> Result<(), String>,
-}
 
 /// A namespace's objects, resolved.
 pub(crate) struct Set {
@@ -174,7 +164,7 @@ pub(crate) fn resolve(
     namespace: &str,
     objects: &[(Key, Arc<Written>)],
     before: Option<&Set>,
-    checks: Checks,
+    checks: Knowledge,
 ) -> Set {
     let objects: BTreeMap<(Kind, String), &Written> = objects
         .iter()
@@ -274,14 +264,9 @@ fn documents(
 fn lenient(
     documents: &[Document],
     objects: &BTreeMap<(Kind, String), &Written>,
-    checks: Checks,
+    checks: Knowledge,
 ) -> Lenient {
-    let nowhere = |_: &std::path::Path| Err("there are no files on Kubernetes".to_owned());
-    let mut facts = Facts::new(&checks.model, &nowhere);
-    facts.check_expression = &checks.expression;
-    facts.check_schema = &checks.schema;
-    facts.check_script = &checks.script;
-    facts.home = api::Home::Kubernetes;
+    let facts = checks.on_kubernetes();
     let last_good = |kind: Kind, name: &str| objects.get(&(kind, name.to_owned()))?.last_good();
     resolve_lenient(documents, &facts, &last_good)
 }
@@ -325,7 +310,7 @@ impl Pace {
 }
 
 /// Resolves a namespace and says which objects it changed something for.
-pub(crate) fn renew(world: &World, namespace: &str, checks: Checks) -> Vec<Key> {
+pub(crate) fn renew(world: &World, namespace: &str, checks: Knowledge) -> Vec<Key> {
     let objects = world.all_written(namespace);
     let before = world.set(namespace);
     let set = Arc::new(resolve(namespace, &objects, before.as_deref(), checks));
@@ -361,13 +346,8 @@ mod tests {
         )
     }
 
-    fn checks() -> Checks {
-        Checks {
-            model: |_, _| None,
-            expression: |_| Ok(()),
-            schema: |_| Ok(()),
-            script: |_| Ok(()),
-        }
+    fn checks() -> Knowledge {
+        Knowledge::nothing()
     }
 
     #[test]

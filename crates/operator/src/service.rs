@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use api::Kind;
+use api::{Kind, Knowledge};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use crate::controller;
 use crate::error::{Category, Error};
 use crate::health::{self, Health};
 use crate::lease::Claim;
-use crate::resolve::{self, Checks};
+use crate::resolve;
 use crate::watch;
 use crate::world::Key;
 
@@ -37,7 +37,7 @@ pub struct Options {
     pub name: String,
     /// Its own port, for probes and metrics.
     pub listen: SocketAddr,
-    pub checks: Checks,
+    pub checks: Knowledge,
 }
 
 /// Why an operator ends.

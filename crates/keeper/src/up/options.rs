@@ -4,10 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use api::Problems;
+use api::{Knowledge, Problems};
 
 use crate::hub::HubCommand;
-use crate::manifest::Knowledge;
 use crate::state::StateError;
 
 /// Everything `up` is told.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::kubernetes::HUB;
-use cluster::Knowledge;
 use cluster::home::{Home, KeyCheck, Options, Verdict};
 use gateway::{KeyVerdict, Reach};
 use hub::{Hub, HubError};
@@ -99,7 +98,6 @@ fn names(given: &[String], namespace: &str) -> Vec<String> {
 
 fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
     let workspace = given(args.workspace.clone(), "--workspace")?;
-    let knowledge = crate::up::knowledge();
     Ok(Options {
         namespace: std::env::var(NAMESPACE).unwrap_or_else(|_| workspace.clone()),
         workspace,
@@ -110,12 +108,7 @@ fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
         listen: args.listen,
         pods: args.pods,
         metrics: args.metrics,
-        knowledge: Knowledge {
-            model: knowledge.model,
-            check_expression: knowledge.check_expression,
-            check_schema: knowledge.check_schema,
-            check_script: knowledge.check_script,
-        },
+        knowledge: crate::up::knowledge(),
         client: None,
     })
 }

@@ -99,12 +99,7 @@ fn run(path: &str, image: String) {
                 namespace: operator::install::NAMESPACE.to_owned(),
                 name: format!("operator-it-{}", std::process::id()),
                 listen: "127.0.0.1:0".parse().unwrap(),
-                checks: operator::Checks {
-                    model: |_, _| None,
-                    expression: |_| Ok(()),
-                    schema: |_| Ok(()),
-                    script: |_| Ok(()),
-                },
+                checks: api::Knowledge::nothing(),
             },
             std::future::pending(),
         )
