@@ -36,6 +36,8 @@ pub(crate) enum Asked {
     There(BTreeMap<String, Vec<u8>>),
     Gone,
     Unknown(String),
+    /// Nothing was answered in time.
+    Silent,
 }
 
 impl Secrets {
@@ -63,8 +65,14 @@ impl Secrets {
         }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let names: BTreeSet<&str> = named.iter().map(|secret| secret.name.as_str()).collect();
+        let mut is_silent = false;
         for name in names {
-            let asked = ask(&api, name).await;
+            // Who waits for this waits for one answer that doesn't come, and not for each.
+            let asked = match is_silent {
+                true => Asked::Silent,
+                false => ask(&api, name).await,
+            };
+            is_silent = matches!(asked, Asked::Silent);
             let references = named.iter().filter(|secret| secret.name == name);
             for reference in references {
                 self.take(reference, &asked);
@@ -84,6 +92,7 @@ impl Secrets {
     fn take(&mut self, reference: &SecretRef, asked: &Asked) {
         let problem = match asked {
             Asked::Unknown(reason) => Some(format!("can't be read: {reason}")),
+            Asked::Silent => Some("can't be read: the API server does not answer".to_owned()),
             Asked::Gone => {
                 self.remove(reference);
                 Some("is not there".to_owned())
@@ -144,7 +153,7 @@ async fn ask(api: &Api<Secret>, name: &str) -> Asked {
         }
         Ok(Ok(None)) => Asked::Gone,
         Ok(Err(error)) => Asked::Unknown(custom_resource::said::answer(&error)),
-        Err(_) => Asked::Unknown("the API server does not answer".to_owned()),
+        Err(_) => Asked::Silent,
     }
 }
 
@@ -212,5 +221,27 @@ mod tests {
         assert_eq!(*changes.borrow(), 5);
         let sealed = std::fs::read_to_string(state.path().join("secrets")).unwrap();
         assert!(!sealed.contains("third"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_says_nothing_is_waited_for_once() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let mut fleet = crate::token::tests::fleet();
+        let agent = fleet.agents.get_mut("helper").unwrap();
+        for name in ["a", "b", "c"] {
+            let mut secret = reference("it");
+            secret.name = name.into();
+            agent.secret_env.insert(name.to_uppercase(), secret);
+        }
+        let state = tempfile::tempdir().unwrap();
+        let mut secrets = Secrets::new(state.path(), &[7; 32]);
+        let begun = tokio::time::Instant::now();
+        assert!(!secrets.follow(&client, "acme", &[&fleet]).await);
+        assert_eq!(secrets.told.len(), 3);
+        let waited = begun.elapsed();
+        assert!((ANSWER..ANSWER * 2).contains(&waited), "{waited:?}");
     }
 }
