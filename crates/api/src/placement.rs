@@ -18,7 +18,7 @@ pub struct ResourcesSpec {
     #[schemars(extend("x-minimum" = "1Mi"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
-    /// Processes and threads at once.
+    /// Processes and threads at once. Kubernetes bounds them by node and not by pod: there it is only warned of.
     #[schemars(range(min = 1, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,

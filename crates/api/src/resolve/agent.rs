@@ -1,5 +1,6 @@
 //! Agents: what each runs, with which environment, and within which bounds.
 
+use super::home::Home;
 use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, TaskBudgetSpec};
 use crate::fleet::{Agent, Placement, Resources, Runtime, Scale, Source, TaskBudget, Volume};
@@ -120,6 +121,10 @@ impl Resolver<'_> {
             ("spec.placement", spec.placement != PlacementSpec::default()),
         ] {
             self.kubernetes_only(object, field, written);
+        }
+        if spec.resources.pids.is_some() && self.facts.home == Home::Kubernetes {
+            let message = "`spec.resources.pids` has no effect on Kubernetes: how many processes a pod may have is the kubelet's `podPidsLimit`";
+            self.warning(object, "spec.resources.pids", message);
         }
     }
 

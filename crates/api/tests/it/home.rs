@@ -95,7 +95,13 @@ fn what_holds_in_pods_only_is_said_to_have_no_effect_on_one_server() {
       36 |   store: {sqlite: {size: 10Gi}}
          |          ^^^^^^^^^^^^^^^^^^^^^^
     "#);
-    assert_eq!(check_on_kubernetes(PODS), "ok");
+    // All of it holds there but what Kubernetes knows by node only.
+    let said = check_on_kubernetes(PODS);
+    assert!(
+        said.starts_with("fleet.yaml:15:47: `spec.resources.pids` has no effect on Kubernetes")
+    );
+    assert_eq!(said.matches("has no effect").count(), 1, "{said}");
+    assert_eq!(check_on_kubernetes(&PODS.replace(", pids: 256", "")), "ok");
 }
 
 #[test]
