@@ -17,6 +17,7 @@ pub mod kubernetes;
 mod later;
 pub mod manifest;
 mod nearest;
+pub mod node_address;
 pub mod placement;
 pub mod problem;
 pub mod prompt_pack;

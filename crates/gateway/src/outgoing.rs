@@ -6,9 +6,10 @@
 //! is the only way to the client. Private addresses stay allowed: providers live there.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use api::node_address::is_nodes;
 use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
@@ -16,14 +17,6 @@ use url::{Host, Url};
 
 /// A provider or tool that takes no connection within this is out of reach.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Azure's host, which answers every machine of it.
-const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
-/// Amazon's metadata and its credentials for pods, beside those at link-local addresses.
-const AMAZON: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-];
 
 /// Which addresses of providers and tools are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,34 +105,6 @@ fn allowed(mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
     }
 }
 
-/// Whether an address is answered by the node or its cloud, in whichever form it is written.
-fn is_nodes(address: IpAddr) -> bool {
-    let v6 = match address {
-        IpAddr::V4(v4) => return v4.is_link_local() || v4 == AZURE,
-        IpAddr::V6(v6) => v6,
-    };
-    if v6.is_unicast_link_local() || AMAZON.contains(&v6) {
-        return true;
-    }
-    embedded(v6).is_some_and(|v4| is_nodes(IpAddr::V4(v4)))
-}
-
-/// The IPv4 address in one of version 6: mapped or compatible (RFC 4291), translated (RFC 6052 and,
-/// with the length that is used, RFC 8215), or tunnelled (RFC 3056).
-fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let at = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0x2002, high, low, ..] => at(high, low),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -157,6 +122,8 @@ mod tests {
             "2852039166",
             "169.254.169.254.",
             "168.63.129.16",
+            "100.100.100.200",
+            "[fd20:ce::254]",
             "[fe80::1]",
             "[febf::1]",
             "[fd00:ec2::254]",

@@ -8,44 +8,14 @@
 //! What a tenant writes never leads to a node's own network: clouds answer there with the node's
 //! credentials. An address of it is refused, and a name's rule leaves it out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use api::node_address::{blocks, blocks_v6, is_nodes};
 use serde_json::{Value, json};
-
-/// Link-local addresses, and those at which clouds answer their machines.
-pub(super) const NODE: [&str; 2] = ["169.254.0.0/16", "168.63.129.16/32"];
-/// The same, and the former by way of a translator (RFC 6052).
-pub(super) const NODE_V6: [&str; 4] = [
-    "fe80::/10",
-    "fd00:ec2::254/128",
-    "64:ff9b::a9fe:0/112",
-    "64:ff9b::a83f:8110/128",
-];
 
 /// The address that a URL names, if it is one that no tenant may name.
 pub(crate) fn node_address(url: &str) -> Option<IpAddr> {
-    address(host_and_port(url)?.0).filter(|address| is_node(*address))
-}
-
-fn is_node(address: IpAddr) -> bool {
-    let is_v4 =
-        |address: Ipv4Addr| address.is_link_local() || address == Ipv4Addr::new(168, 63, 129, 16);
-    match address {
-        IpAddr::V4(address) => is_v4(address),
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local()
-                || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-                || embedded(address).is_some_and(is_v4)
-        }
-    }
-}
-
-/// The address of the older kind that one stands for: mapped, or translated.
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    let [.., a, b, c, d] = address.octets();
-    let last = translated.then(|| Ipv4Addr::new(a, b, c, d));
-    last.or_else(|| address.to_ipv4_mapped())
+    address(host_and_port(url)?.0).filter(|address| is_nodes(*address))
 }
 
 /// Where one address leads.
@@ -63,7 +33,7 @@ impl Destination {
     pub(super) fn read(url: &str, own: &str) -> Option<Self> {
         let (host, port) = host_and_port(url)?;
         if let Some(address) = address(host) {
-            return (!is_node(address)).then_some(Self::Address(address, port));
+            return (!is_nodes(address)).then_some(Self::Address(address, port));
         }
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let labels: Vec<&str> = host.split('.').collect();
@@ -80,8 +50,8 @@ impl Destination {
         match self {
             Self::Port(port) => json!({
                 "to": [
-                    {"ipBlock": {"cidr": "0.0.0.0/0", "except": NODE}},
-                    {"ipBlock": {"cidr": "::/0", "except": NODE_V6}},
+                    {"ipBlock": {"cidr": "0.0.0.0/0", "except": blocks()}},
+                    {"ipBlock": {"cidr": "::/0", "except": blocks_v6()}},
                     // Some networks take pods for no addresses.
                     {"namespaceSelector": {}},
                 ],
@@ -169,7 +139,10 @@ mod tests {
             "http://user@169.254.0.1:8080/",
             "http://168.63.129.16/machine",
             "http://[fe80::1]/",
+            "http://100.100.100.200/latest",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/v1/credentials",
+            "http://[fd20:ce::254]/",
             "http://[::ffff:169.254.169.254]/",
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://[64:ff9b::168.63.129.16]/",

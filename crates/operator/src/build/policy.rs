@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use api::fleet::{Fleet, Tool, ToolKind};
 use api::kubernetes::COMPONENT;
+use api::node_address::{blocks, blocks_v6};
 use contract::pod::{FACADE_PORT, POD_DOOR_PORT};
 use serde_json::{Value, json};
 
-use super::destination::{Destination, NODE, NODE_V6};
+use super::destination::Destination;
 use crate::object::{Object, Owner, Place, Resource};
 
 /// Addresses that aren't the internet's: a tool doesn't reach them.
@@ -75,8 +76,8 @@ fn to_hub() -> Value {
 }
 
 fn tools() -> Value {
-    let private = [&PRIVATE[..], &NODE].concat();
-    let private_v6 = [&PRIVATE_V6[..], &NODE_V6].concat();
+    let private = beside(&PRIVATE, blocks());
+    let private_v6 = beside(&PRIVATE_V6, blocks_v6());
     json!({
         "podSelector": of("tool"),
         "policyTypes": ["Ingress", "Egress"],
@@ -90,6 +91,11 @@ fn tools() -> Value {
             ]},
         ],
     })
+}
+
+fn beside(private: &[&str], nodes: Vec<String>) -> Vec<String> {
+    let private = private.iter().map(|block| (*block).to_owned());
+    private.chain(nodes).collect()
 }
 
 fn names() -> Value {
