@@ -14,7 +14,7 @@ use crate::{
     new, object, operator, render, run, schema, secret, session, shim, task, token, up,
 };
 
-/// Run a fleet of AI agents on one server: crash-proof, budget-proof and auditable
+/// Run a fleet of AI agents on one server or on Kubernetes: crash-proof, budget-proof, auditable
 #[derive(Debug, Parser)]
 #[command(
     name = "mainstay",

@@ -18,9 +18,9 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;
 use crate::telemetry;
 
-/// A pod that isn't heard is noticed after one to two seconds (`cluster::socket`); with this it's away
-/// three to four when its attempts are given to others.
-const AWAY: Duration = Duration::from_secs(2);
+/// A pod that isn't heard is noticed after one to two seconds (`cluster::socket`); with this it hasn't
+/// been heard for about three when its attempts are given to others.
+const AWAY: Duration = Duration::from_millis(1500);
 
 /// Tenants write URLs, and the node's own addresses give out its credentials.
 const REACH: Reach = Reach::NotTheNode;
