@@ -9,16 +9,16 @@ use ledger::{
     Edge, Entry, EntryError, Head, PayloadDigest, SALT_BYTES, SignedHead, SigningKey, cbor,
     leaf_hash, payload_digest,
 };
-use rusqlite::{Connection, params};
 
 use crate::batch::NewEntry;
+use crate::database::{Database, DatabaseError, Param};
 use crate::error::StoreError;
 use crate::row::{self, Row, payload_id, to_sql};
 
 const META_EDGE: &str = "edge";
 const META_WATERMARK: &str = "watermark";
 /// Rows of table meta.
-pub(crate) const META_ROWS: i64 = 2;
+pub(crate) const META_ROWS: u64 = 2;
 
 /// What the log holds before the batch, and what salts the batch.
 pub(crate) trait Before {
@@ -107,30 +107,32 @@ impl<'a> Prepared<'a> {
     }
 
     /// Writes all of it but the rows, in the caller's transaction.
-    pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.write_entries(connection)?;
+    pub(crate) fn write(&self, database: &dyn Database) -> Result<(), DatabaseError> {
+        self.write_entries(database)?;
         for (name, counter) in &self.authors {
             let sql = "INSERT INTO author (name, counter) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET counter = ?2";
-            connection
-                .prepare_cached(sql)?
-                .execute(params![name, to_sql(*counter)])?;
+            database.execute(sql, &[Param::Text(name), Param::Integer(to_sql(*counter))])?;
         }
-        write_head(connection, self.head_number, &self.head)?;
-        write_meta(connection, META_EDGE, &self.edge.encode())
+        write_head(database, self.head_number, &self.head)?;
+        write_meta(database, META_EDGE, &self.edge.encode())
     }
 }
 
 impl Prepared<'_> {
-    fn write_entries(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut entry_row =
-            connection.prepare_cached("INSERT INTO entry (seq, bytes) VALUES (?1, ?2)")?;
-        let sql = "INSERT INTO payload (id, name, salt, bytes) VALUES (?1, ?2, ?3, ?4)";
-        let mut payload_row = connection.prepare_cached(sql)?;
+    fn write_entries(&self, database: &dyn Database) -> Result<(), DatabaseError> {
+        let entry_row = "INSERT INTO entry (seq, bytes) VALUES (?1, ?2)";
+        let payload_row = "INSERT INTO payload (id, name, salt, bytes) VALUES (?1, ?2, ?3, ?4)";
         for entry in &self.entries {
-            entry_row.execute(params![to_sql(entry.seq), entry.bytes])?;
+            let params = [Param::Integer(to_sql(entry.seq)), Param::Blob(&entry.bytes)];
+            database.execute(entry_row, &params)?;
             for (at, payload) in entry.payloads.iter().enumerate() {
-                let id = payload_id(entry.seq, at);
-                payload_row.execute(params![id, payload.name, payload.salt, payload.bytes])?;
+                let params = [
+                    Param::Integer(payload_id(entry.seq, at)),
+                    Param::Text(payload.name),
+                    Param::Blob(&payload.salt),
+                    Param::Blob(payload.bytes),
+                ];
+                database.execute(payload_row, &params)?;
             }
         }
         Ok(())
@@ -209,43 +211,46 @@ impl Salts {
     }
 }
 
-fn write_meta(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+fn write_meta(database: &dyn Database, key: &str, value: &[u8]) -> Result<(), DatabaseError> {
     let sql =
         "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
-    connection
-        .prepare_cached(sql)?
-        .execute(params![key, value])?;
-    Ok(())
+    database.execute(sql, &[Param::Text(key), Param::Blob(value)])
 }
 
-fn write_head(connection: &Connection, number: u64, signed: &SignedHead) -> rusqlite::Result<()> {
+fn write_head(
+    database: &dyn Database,
+    number: u64,
+    signed: &SignedHead,
+) -> Result<(), DatabaseError> {
     let sql = "INSERT INTO head (number, size, root, signature) VALUES (?1, ?2, ?3, ?4)";
     // A head made here has exactly one signature, the log's.
-    let signature = signed
-        .signatures
-        .first()
-        .map(|line| line.signature.as_slice());
-    let (size, root) = (to_sql(signed.head.size), signed.head.root);
-    connection
-        .prepare_cached(sql)?
-        .execute(params![to_sql(number), size, root, signature])?;
-    Ok(())
+    let signature = signed.signatures.first();
+    let params = [
+        Param::Integer(to_sql(number)),
+        Param::Integer(to_sql(signed.head.size)),
+        Param::Blob(&signed.head.root),
+        Param::Blob(signature.map_or(&[], |line| line.signature.as_slice())),
+    ];
+    database.execute(sql, &params)
 }
 
-pub(crate) fn write_rows(connection: &Connection, rows: &[Row]) -> rusqlite::Result<()> {
-    rows.iter().try_for_each(|row| row::apply(connection, row))
+pub(crate) fn write_rows(database: &dyn Database, rows: &[Row]) -> Result<(), DatabaseError> {
+    rows.iter().try_for_each(|row| row::apply(database, row))
 }
 
 /// In the transaction with whose rows the tables say what all entries below it do.
-pub(crate) fn write_watermark(connection: &Connection, watermark: u64) -> rusqlite::Result<()> {
+pub(crate) fn write_watermark(
+    database: &dyn Database,
+    watermark: u64,
+) -> Result<(), DatabaseError> {
     let mut value = cbor::Writer::new();
     value.uint(watermark);
-    write_meta(connection, META_WATERMARK, &value.finish())
+    write_meta(database, META_WATERMARK, &value.finish())
 }
 
 /// Entries below this are in the projections' tables.
-pub(crate) fn read_watermark(connection: &Connection) -> Result<u64, StoreError> {
-    let bytes = read_meta(connection, META_WATERMARK)?;
+pub(crate) fn read_watermark(database: &dyn Database) -> Result<u64, StoreError> {
+    let bytes = read_meta(database, META_WATERMARK)?;
     let mut value = cbor::Reader::new(&bytes);
     let watermark = value.uint();
     watermark
@@ -255,14 +260,17 @@ pub(crate) fn read_watermark(connection: &Connection) -> Result<u64, StoreError>
         })
 }
 
-fn read_meta(connection: &Connection, key: &str) -> Result<Vec<u8>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
-    Ok(statement.query_row([key], |row| row.get(0))?)
+fn read_meta(database: &dyn Database, key: &str) -> Result<Vec<u8>, StoreError> {
+    let sql = "SELECT value FROM meta WHERE key = ?1";
+    let found = database.first(sql, &[Param::Text(key)], |row| Ok(row.blob(0)?.to_owned()))?;
+    found.ok_or_else(|| StoreError::Damaged {
+        what: format!("{key} (table meta)"),
+    })
 }
 
 /// The tree's right edge as the last commit left it.
-pub(crate) fn read_edge(connection: &Connection) -> Result<Edge, StoreError> {
-    let bytes = read_meta(connection, META_EDGE)?;
+pub(crate) fn read_edge(database: &dyn Database) -> Result<Edge, StoreError> {
+    let bytes = read_meta(database, META_EDGE)?;
     Edge::decode(&bytes).map_err(|_| StoreError::Damaged {
         what: "the tree's edge (table meta)".to_owned(),
     })

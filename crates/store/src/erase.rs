@@ -4,9 +4,9 @@
 //! mismatch.
 
 use ledger::cbor::{CborError, Reader, Writer};
-use rusqlite::{Connection, params};
 
 use crate::batch::{Erasure, KIND_ERASED, NewEntry, OWN_AUTHOR};
+use crate::database::{Database, DatabaseError, Param};
 use crate::row::payload_ids;
 
 /// The entry that records erasures. The list is sorted and without duplicates.
@@ -46,12 +46,16 @@ pub(crate) fn erasures_of(data: &[u8]) -> Result<Vec<Erasure>, CborError> {
 }
 
 /// Takes payloads away for good: the caller has `secure_delete` on, so that freed pages are overwritten.
-pub(crate) fn erase(connection: &Connection, erasures: &[Erasure]) -> rusqlite::Result<()> {
+pub(crate) fn erase(database: &dyn Database, erasures: &[Erasure]) -> Result<(), DatabaseError> {
     for erasure in erasures {
         let (first, last) = payload_ids(erasure.seq);
-        connection
-            .prepare_cached("DELETE FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3")?
-            .execute(params![first, last, erasure.name])?;
+        let sql = "DELETE FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
+        let params = [
+            Param::Integer(first),
+            Param::Integer(last),
+            Param::Text(&erasure.name),
+        ];
+        database.execute(sql, &params)?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ledger::{EntryError, HeadError};
 use thiserror::Error;
 
+use crate::database::DatabaseError;
+
 /// Why a log can't be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -48,7 +50,7 @@ pub enum OpenError {
     #[error("failed to read or write {}", path.display())]
     Database {
         path: PathBuf,
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
     #[error("workspace name can't stand in a log's origin")]
     Workspace(#[source] HeadError),
@@ -64,7 +66,7 @@ pub enum StoreError {
     #[error("batch is refused: {reason}")]
     Batch { reason: &'static str },
     #[error("failed to commit to the log")]
-    Commit(#[source] rusqlite::Error),
+    Commit(#[source] DatabaseError),
     #[error("failed to append to the heads file")]
     Heads(#[source] io::Error),
     #[error("failed to sign the head")]
@@ -74,7 +76,7 @@ pub enum StoreError {
     #[error("an earlier commit failed: the log takes nothing more until it is opened again")]
     Failed,
     #[error("failed to read from the log")]
-    Read(#[source] rusqlite::Error),
+    Read(#[source] DatabaseError),
     #[error("{what} can't be read as it was written")]
     Damaged { what: String },
 }
@@ -91,8 +93,8 @@ impl StoreError {
     }
 }
 
-impl From<rusqlite::Error> for StoreError {
-    fn from(source: rusqlite::Error) -> StoreError {
+impl From<DatabaseError> for StoreError {
+    fn from(source: DatabaseError) -> StoreError {
         StoreError::Read(source)
     }
 }

@@ -11,6 +11,7 @@ mod append;
 mod batch;
 mod checkpoint;
 mod create;
+mod database;
 mod directory;
 mod erase;
 mod error;
@@ -24,6 +25,7 @@ mod rebuild;
 mod row;
 mod schema;
 mod session;
+mod sqlite;
 mod state;
 mod step;
 mod task;
@@ -32,6 +34,7 @@ mod verify;
 pub use batch::{
     Appended, Batch, Erasure, KIND_CREATED, KIND_ERASED, MAX_ERASURES, NewEntry, blob_name,
 };
+pub use database::DatabaseError;
 pub use directory::RESERVE_BYTES;
 pub use error::{OpenError, StoreError};
 pub use ground::{Ground, Machine, Stage};

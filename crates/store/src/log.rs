@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ledger::{Edge, SignedHead, SigningKey, incarnation_of};
-use rusqlite::OptionalExtension;
 use tracing::warn;
 
-use crate::append::{self, Before, End, Prepared};
+use crate::append::{Before, End, Prepared};
 use crate::batch::{Appended, Batch, Erasure, MAX_ERASURES, NewEntry, RESERVED_KIND_PREFIX};
-use crate::checkpoint::Checkpoints;
+use crate::database::{Columns, Param, Writing};
 use crate::directory::{self, Lock};
 use crate::erase;
 use crate::error::{OpenError, StoreError};
@@ -22,7 +21,6 @@ use crate::ground::{Ground, Machine, Stage};
 use crate::heads::HeadsFile;
 use crate::open;
 use crate::reader::Reader;
-use crate::schema;
 
 /// How to open a log.
 #[derive(Debug)]
@@ -54,7 +52,6 @@ pub struct Log {
     authors: HashMap<String, u64>,
     healed_heads: u64,
     has_failed: bool,
-    checkpoints: Checkpoints,
     ground: Arc<dyn Ground>,
     _lock: Lock,
 }
@@ -77,8 +74,8 @@ impl Log {
         let end = open::end(dir, &reader)?;
         let (heads, healed_heads) = open::heads(dir, &reader, &end)?;
         let path = directory::database_path(dir);
-        schema::begin_writing(reader.connection())
-            .map_err(|source| OpenError::Database { path, source })?;
+        let begun = reader.database().begin_writing();
+        begun.map_err(|source| OpenError::Database { path, source })?;
         Ok(Log {
             dir: dir.to_owned(),
             reader,
@@ -91,7 +88,6 @@ impl Log {
             authors: HashMap::new(),
             healed_heads,
             has_failed: false,
-            checkpoints: Checkpoints::default(),
             ground,
             _lock: lock,
         })
@@ -112,7 +108,13 @@ impl Log {
         let entries: Vec<&NewEntry> = batch.entries.iter().chain(&record).collect();
         let prepared = self.prepare(&entries)?;
         let started = Instant::now();
-        if let Err(source) = self.commit(&prepared, batch, &erasures) {
+        let writing = Writing {
+            prepared: &prepared,
+            erasures: &erasures,
+            rows: (!batch.rows_later).then_some(&batch.rows),
+        };
+        let reach = |stage| self.ground.reach(&self.dir, stage);
+        if let Err(source) = self.reader.database().write(&writing, &reach) {
             return Err(self.fail(StoreError::Commit(source)));
         }
         let commit_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -172,8 +174,7 @@ impl Log {
             return Err(StoreError::Failed);
         }
         self.heads.sync().map_err(StoreError::Heads)?;
-        Checkpoints::truncate(self.reader.connection()).map_err(StoreError::Commit)?;
-        Ok(())
+        self.reader.database().close().map_err(StoreError::Commit)
     }
 
     /// What can be refused without touching anything.
@@ -214,53 +215,15 @@ impl Log {
         Prepared::new(&end, self, entries)
     }
 
-    fn commit(
-        &mut self,
-        prepared: &Prepared<'_>,
-        batch: &Batch,
-        erasures: &[Erasure],
-    ) -> rusqlite::Result<()> {
-        self.reach(Stage::Begin)?;
-        let connection = self.reader.connection();
-        if !erasures.is_empty() {
-            connection.pragma_update(None, "secure_delete", true)?;
-        }
-        let transaction = connection.unchecked_transaction()?;
-        prepared.write(&transaction)?;
-        erase::erase(&transaction, erasures)?;
-        if !batch.rows_later {
-            append::write_rows(&transaction, &batch.rows)?;
-            append::write_watermark(&transaction, prepared.edge.size())?;
-        }
-        self.reach(Stage::Written)?;
-        transaction.commit()?;
-        if erasures.is_empty() {
-            return self
-                .checkpoints
-                .after_commit(connection, &self.dir, prepared.payload_bytes());
-        }
-        connection.pragma_update(None, "secure_delete", false)?;
-        self.checkpoints.after_erasure(connection)
-    }
-
     fn append_head(&mut self, prepared: &Prepared<'_>) -> std::io::Result<()> {
         self.ground.reach(&self.dir, Stage::Committed)?;
         self.heads.append(prepared.head_number, &prepared.head)?;
         self.ground.reach(&self.dir, Stage::Headed)
     }
 
-    fn reach(&self, stage: Stage) -> rusqlite::Result<()> {
-        let failed = |source: std::io::Error| {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
-            rusqlite::Error::SqliteFailure(code, Some(source.to_string()))
-        };
-        self.ground.reach(&self.dir, stage).map_err(failed)
-    }
-
     fn fail(&mut self, error: StoreError) -> StoreError {
         self.has_failed = true;
-        // Closing would checkpoint, which is a flush: none is tried again after one has failed.
-        if let Err(source) = schema::leave_wal_alone(self.reader.connection()) {
+        if let Err(source) = self.reader.database().abandon() {
             warn!(%source, "closing the log may try to flush it again");
         }
         error
@@ -289,11 +252,10 @@ impl Before for Log {
             return Ok(*counter);
         }
         let sql = "SELECT counter FROM author WHERE name = ?1";
-        let mut statement = self.reader.connection().prepare_cached(sql)?;
-        let counter = statement
-            .query_row([author], |row| row.get::<_, i64>(0))
-            .optional()?;
-        Ok(counter.unwrap_or(0).cast_unsigned())
+        let counter = |row: &dyn Columns| Ok(row.integer(0)?.cast_unsigned());
+        let params = [Param::Text(author)];
+        let known = self.reader.database().first(sql, &params, counter)?;
+        Ok(known.unwrap_or(0))
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), StoreError> {

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use ledger::{Edge, SignedHead, origin};
-use rusqlite::Connection;
 use tracing::warn;
 
 use crate::append::{self, Before, End as PreparedEnd, Prepared};
 use crate::batch::{KIND_CREATED, NewEntry, OWN_AUTHOR};
 use crate::create::Created;
+use crate::database::DatabaseError;
 use crate::directory::{self, database_path, heads_path};
 use crate::error::{OpenError, StoreError};
 use crate::ground::Ground;
@@ -17,6 +17,7 @@ use crate::heads::{HeadsFile, Tail, record, signed_head};
 use crate::log::Options;
 use crate::reader::Reader;
 use crate::schema::{self, Format};
+use crate::sqlite::Sqlite;
 
 /// Where a log ends.
 #[derive(Debug)]
@@ -34,9 +35,9 @@ pub(crate) fn database(
     ground: &dyn Ground,
 ) -> Result<Reader, OpenError> {
     let path = database_path(dir);
-    let failed = |source| OpenError::Database {
+    let failed = |source: rusqlite::Error| OpenError::Database {
         path: path.clone(),
-        source,
+        source: source.into(),
     };
     let is_empty = directory::length_of(&path).map_err(|source| io_error(&path, source))? == 0;
     if is_empty {
@@ -48,15 +49,16 @@ pub(crate) fn database(
         directory::touch(&path).map_err(|source| io_error(&path, source))?;
     }
     let connection = schema::open_writer(&path).map_err(failed)?;
-    if schema::format_of(&connection).map_err(failed)? == Format::Empty {
+    let sqlite = Sqlite::new(connection, dir.to_owned());
+    if schema::format_of(sqlite.connection()).map_err(failed)? == Format::Empty {
         refuse_if_heads_know_more(dir, 0)?;
         if !options.create {
             return Err(OpenError::NotFound { path });
         }
-        create(&connection, &path, options, ground)?;
+        create(&sqlite, &path, options, ground)?;
         directory::sync(dir).map_err(|source| io_error(dir, source))?;
     }
-    let reader = Reader::new(connection, &path)?;
+    let reader = Reader::on_sqlite(sqlite, &path)?;
     check_owner(&reader, options, &path)?;
     Ok(reader)
 }
@@ -70,7 +72,7 @@ fn io_error(path: &Path, source: std::io::Error) -> OpenError {
 
 /// Makes the tables and the first entry in one transaction, under a new incarnation.
 fn create(
-    connection: &Connection,
+    sqlite: &Sqlite,
     path: &Path,
     options: &Options,
     ground: &dyn Ground,
@@ -102,7 +104,7 @@ fn create(
     };
     let prepared =
         Prepared::new(&end, &NothingBefore(ground), &[&first]).map_err(OpenError::FirstEntry)?;
-    commit_first(connection, &prepared).map_err(|source| OpenError::Database {
+    commit_first(sqlite, &prepared).map_err(|source| OpenError::Database {
         path: path.to_owned(),
         source,
     })
@@ -120,13 +122,14 @@ impl Before for NothingBefore<'_> {
     }
 }
 
-fn commit_first(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
+fn commit_first(sqlite: &Sqlite, prepared: &Prepared<'_>) -> Result<(), DatabaseError> {
+    let connection = sqlite.connection();
     schema::begin_writing(connection)?;
     let transaction = connection.unchecked_transaction()?;
     schema::create(&transaction)?;
-    prepared.write(&transaction)?;
-    append::write_watermark(&transaction, prepared.edge.size())?;
-    transaction.commit()
+    prepared.write(sqlite)?;
+    append::write_watermark(sqlite, prepared.edge.size())?;
+    Ok(transaction.commit()?)
 }
 
 fn check_owner(reader: &Reader, options: &Options, path: &Path) -> Result<(), OpenError> {
@@ -163,7 +166,7 @@ pub(crate) fn end(dir: &Path, reader: &Reader) -> Result<End, OpenError> {
         },
         _ => damaged("log"),
     };
-    let edge = append::read_edge(reader.connection()).map_err(failed)?;
+    let edge = append::read_edge(reader.database()).map_err(failed)?;
     let size = reader.size().map_err(failed)?;
     let head_count = reader.head_count().map_err(failed)?;
     let last_head = reader

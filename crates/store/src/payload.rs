@@ -1,8 +1,8 @@
 //! Lists payloads for whoever decides which are erased.
 
 use ledger::MAX_PAYLOADS;
-use rusqlite::params;
 
+use crate::database::{Columns, Param};
 use crate::error::StoreError;
 use crate::reader::{Reader, decode};
 use crate::row::{payload_id, to_sql};
@@ -25,32 +25,27 @@ impl Reader {
             "SELECT entry.seq, payload.name, length(payload.bytes), entry.bytes FROM payload \
              JOIN entry ON entry.seq = payload.id / {MAX_PAYLOADS} WHERE payload.id >= ?1 ORDER BY payload.id LIMIT ?2"
         );
-        let mut statement = self.connection().prepare_cached(&sql)?;
-        let mut rows = statement.query(params![payload_id(from, 0), to_sql(limit as u64)])?;
-        let mut payloads = Vec::new();
-        while let Some(row) = rows.next()? {
-            let entry = decode(
-                row.get(0)?,
-                row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)?,
-            )?;
-            payloads.push(PayloadRow {
-                seq: entry.seq,
-                name: row.get(1)?,
-                bytes: row.get::<_, i64>(2)?.cast_unsigned(),
-                subject: entry.subject,
-                time_ms: entry.time_ms,
-            });
-        }
-        Ok(payloads)
+        let params = [
+            Param::Integer(payload_id(from, 0)),
+            Param::Integer(to_sql(limit as u64)),
+        ];
+        self.database().all(&sql, &params, from_row)
     }
 
     /// Bytes of all payloads that are still there.
     pub fn payload_bytes(&self) -> Result<u64, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached("SELECT coalesce(sum(length(bytes)), 0) FROM payload")?;
-        Ok(statement
-            .query_row([], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        let sql = "SELECT coalesce(sum(length(bytes)), 0) FROM payload";
+        self.database().number(sql, &[])
     }
+}
+
+fn from_row(row: &dyn Columns) -> Result<PayloadRow, StoreError> {
+    let entry = decode(row.integer(0)?, row.blob(3)?)?;
+    Ok(PayloadRow {
+        seq: entry.seq,
+        name: row.text(1)?.to_owned(),
+        bytes: row.integer(2)?.cast_unsigned(),
+        subject: entry.subject,
+        time_ms: entry.time_ms,
+    })
 }

@@ -4,18 +4,20 @@
 //! Each call is one short transaction, so no reader holds the WAL back. `snapshot` spans several, for as long as its
 //! closure runs: keep that short.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ledger::{Entry, Head, PublicKey, SaltedPayload, SignedHead};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::append;
 use crate::batch::KIND_CREATED;
 use crate::create::Created;
+use crate::database::{Columns, Database, DatabaseError, Param};
 use crate::directory::database_path;
 use crate::error::{OpenError, StoreError};
 use crate::row::{payload_ids, to_sql};
 use crate::schema::{self, Format};
+use crate::sqlite::Sqlite;
 
 /// A page of entries ends once it holds this much.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -23,7 +25,7 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// A connection for reading, with what entry 0 says about the log.
 #[derive(Debug)]
 pub struct Reader {
-    connection: Connection,
+    database: Box<dyn Database>,
     key: PublicKey,
 }
 
@@ -36,15 +38,24 @@ impl Reader {
         }
         let connection = schema::open_reader(&path).map_err(|source| OpenError::Database {
             path: path.clone(),
-            source,
+            source: source.into(),
         })?;
-        Reader::new(connection, &path)
+        Reader::on_sqlite(Sqlite::new(connection, dir.to_owned()), &path)
     }
 
     /// Checks that the connection is to a log of a known format.
-    pub(crate) fn new(connection: Connection, path: &Path) -> Result<Reader, OpenError> {
+    pub(crate) fn on_sqlite(sqlite: Sqlite, path: &Path) -> Result<Reader, OpenError> {
+        let format = schema::format_of(sqlite.connection()).map_err(DatabaseError::from);
+        Reader::new(Box::new(sqlite), format, path)
+    }
+
+    fn new(
+        database: Box<dyn Database>,
+        format: Result<Format, DatabaseError>,
+        path: &Path,
+    ) -> Result<Reader, OpenError> {
         let path = path.to_owned();
-        match schema::format_of(&connection) {
+        match format {
             Err(source) => return Err(OpenError::Database { path, source }),
             Ok(Format::Empty) => return Err(OpenError::NotFound { path }),
             Ok(Format::Newer(found)) => {
@@ -57,10 +68,10 @@ impl Reader {
             Ok(Format::Damaged(what)) => return Err(OpenError::Damaged { path, what }),
             Ok(Format::Known) => {}
         }
-        let created = created(&connection);
+        let created = created(database.as_ref());
         let key = created.and_then(|created| created.public_key().map_err(|_| damaged("entry 0")));
         match key {
-            Ok(key) => Ok(Reader { connection, key }),
+            Ok(key) => Ok(Reader { database, key }),
             Err(StoreError::Read(source)) => Err(OpenError::Database { path, source }),
             Err(_) => Err(OpenError::Damaged {
                 path,
@@ -69,8 +80,8 @@ impl Reader {
         }
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+    pub(crate) fn database(&self) -> &dyn Database {
+        self.database.as_ref()
     }
 
     /// Runs several reads on one state of the log.
@@ -78,10 +89,12 @@ impl Reader {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = self.connection.unchecked_transaction()?;
-        let result = read(self)?;
-        transaction.finish()?;
-        Ok(result)
+        let (mut read, mut result) = (Some(read), None);
+        self.database.snapshot(&mut || {
+            result = read.take().map(|read| read(self)).transpose()?;
+            Ok(())
+        })?;
+        result.ok_or_else(|| damaged("a snapshot"))
     }
 
     /// The origin line of the log's heads.
@@ -97,43 +110,40 @@ impl Reader {
 
     /// Entries in the log.
     pub fn size(&self) -> Result<u64, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT coalesce(max(seq) + 1, 0) FROM entry")?;
-        Ok(statement
-            .query_row([], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        let sql = "SELECT coalesce(max(seq) + 1, 0) FROM entry";
+        self.database.number(sql, &[])
     }
 
     /// Up to `limit` entries from `from` on; fewer if they are large, none only at the end.
     pub fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let sql = "SELECT seq, bytes FROM entry WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![to_sql(from), to_sql(limit as u64)])?;
+        let params = [
+            Param::Integer(to_sql(from)),
+            Param::Integer(to_sql(limit as u64)),
+        ];
         let (mut entries, mut page_bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.next()? {
-            let bytes = row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?;
-            entries.push(decode(row.get(0)?, bytes)?);
+        self.database.query(sql, &params, &mut |row| {
+            let bytes = row.blob(1)?;
+            entries.push(decode(row.integer(0)?, bytes)?);
             page_bytes += bytes.len();
-            if page_bytes >= PAGE_BYTES {
-                break;
-            }
-        }
+            Ok(if page_bytes >= PAGE_BYTES {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
         Ok(entries)
     }
 
     pub fn entry(&self, seq: u64) -> Result<Option<Entry>, StoreError> {
-        entry(&self.connection, seq)
+        entry(self.database(), seq)
     }
 
     /// A payload's bytes; `None` if the entry has none of this name or it was erased.
     pub fn payload(&self, seq: u64, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let sql = "SELECT bytes FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let (first, last) = payload_ids(seq);
-        Ok(statement
-            .query_row(params![first, last, name], |row| row.get(0))
-            .optional()?)
+        let bytes = |row: &dyn Columns| Ok(row.blob(0)?.to_owned());
+        self.database.first(sql, &payload_params(seq, name), bytes)
     }
 
     /// A payload with its salt: what proves to others that its entry names it.
@@ -143,69 +153,49 @@ impl Reader {
         name: &str,
     ) -> Result<Option<SaltedPayload>, StoreError> {
         let sql = "SELECT salt, bytes FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let (first, last) = payload_ids(seq);
-        let found = statement.query_row(params![first, last, name], |row| {
-            Ok(SaltedPayload {
-                salt: row.get(0)?,
-                bytes: row.get(1)?,
-            })
-        });
-        Ok(found.optional()?)
+        self.database
+            .first(sql, &payload_params(seq, name), |row| Ok(salted(row, 0)?))
     }
 
     /// Whether a payload is there, without reading it.
     pub fn has_payload(&self, seq: u64, name: &str) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM payload WHERE id BETWEEN ?1 AND ?2 AND name = ?3";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let (first, last) = payload_ids(seq);
-        Ok(statement.exists(params![first, last, name])?)
+        let params = payload_params(seq, name);
+        let found = self.database.first(sql, &params, |_| Ok(()))?;
+        Ok(found.is_some())
     }
 
     /// Entries below this are in the projections' tables; rows that follow from later ones are still their writer's.
     pub fn watermark(&self) -> Result<u64, StoreError> {
-        append::read_watermark(&self.connection)
+        append::read_watermark(self.database())
     }
 
     /// How many heads the log has; they are numbered from 0.
     pub fn head_count(&self) -> Result<u64, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM head")?;
-        Ok(statement
-            .query_row([], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        let sql = "SELECT coalesce(max(number) + 1, 0) FROM head";
+        self.database.number(sql, &[])
     }
 
     pub fn last_head(&self) -> Result<Option<SignedHead>, StoreError> {
         let sql = "SELECT size, root, signature FROM head ORDER BY number DESC LIMIT 1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement
-            .query_row([], |row| self.head_from(row))
-            .optional()?)
+        self.database.first(sql, &[], |row| self.head_from(row))
     }
 
     pub fn head(&self, number: u64) -> Result<Option<SignedHead>, StoreError> {
         let sql = "SELECT size, root, signature FROM head WHERE number = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement
-            .query_row([to_sql(number)], |row| self.head_from(row))
-            .optional()?)
+        let params = [Param::Integer(to_sql(number))];
+        self.database.first(sql, &params, |row| self.head_from(row))
     }
 
     /// `row` begins with size, root and signature.
-    pub(crate) fn head_from(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<SignedHead> {
-        let size = row.get::<_, i64>(0)?.cast_unsigned();
+    fn head_from(&self, row: &dyn Columns) -> Result<SignedHead, StoreError> {
+        let size = row.integer(0)?.cast_unsigned();
         let head = Head {
             origin: self.origin().to_owned(),
             size,
-            root: row.get(1)?,
+            root: bytes_of(row, 1)?,
         };
-        Ok(SignedHead::with_signature(
-            head,
-            &self.key,
-            &row.get::<_, Vec<u8>>(2)?,
-        ))
+        Ok(SignedHead::with_signature(head, &self.key, row.blob(2)?))
     }
 }
 
@@ -224,17 +214,39 @@ pub(crate) fn decode(seq: i64, bytes: &[u8]) -> Result<Entry, StoreError> {
     }
 }
 
-fn entry(connection: &Connection, seq: u64) -> Result<Option<Entry>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT bytes FROM entry WHERE seq = ?1")?;
-    let bytes: Option<Vec<u8>> = statement
-        .query_row([to_sql(seq)], |row| row.get(0))
-        .optional()?;
-    bytes.map(|bytes| decode(to_sql(seq), &bytes)).transpose()
+fn entry(database: &dyn Database, seq: u64) -> Result<Option<Entry>, StoreError> {
+    let sql = "SELECT bytes FROM entry WHERE seq = ?1";
+    let seq = to_sql(seq);
+    database.first(sql, &[Param::Integer(seq)], |row| decode(seq, row.blob(0)?))
+}
+
+fn payload_params(seq: u64, name: &str) -> [Param<'_>; 3] {
+    let (first, last) = payload_ids(seq);
+    [
+        Param::Integer(first),
+        Param::Integer(last),
+        Param::Text(name),
+    ]
+}
+
+/// The salt in this column and the bytes in the next.
+pub(crate) fn salted(row: &dyn Columns, at: usize) -> Result<SaltedPayload, DatabaseError> {
+    Ok(SaltedPayload {
+        salt: bytes_of(row, at)?,
+        bytes: row.blob(at + 1)?.to_owned(),
+    })
+}
+
+fn bytes_of<const N: usize>(row: &dyn Columns, at: usize) -> Result<[u8; N], DatabaseError> {
+    let bytes = row.blob(at)?;
+    bytes
+        .try_into()
+        .map_err(|_| DatabaseError::column(at, "bytes of the length written"))
 }
 
 /// What entry 0 says about the log.
-fn created(connection: &Connection) -> Result<Created, StoreError> {
-    let first = entry(connection, 0)?.filter(|entry| entry.kind == KIND_CREATED);
+fn created(database: &dyn Database) -> Result<Created, StoreError> {
+    let first = entry(database, 0)?.filter(|entry| entry.kind == KIND_CREATED);
     let first = first.ok_or_else(|| damaged("entry 0"))?;
     Created::decode(&first.data).map_err(|_| damaged("entry 0"))
 }

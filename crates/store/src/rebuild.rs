@@ -5,20 +5,21 @@
 
 use std::error::Error;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ledger::Entry;
-use rusqlite::types::Value;
-use rusqlite::{Connection, Rows};
+use rusqlite::Connection;
 use thiserror::Error;
 
 use crate::append;
+use crate::database::{Database, DatabaseError, Rows, Value};
 use crate::directory::{self, database_path};
 use crate::error::{OpenError, StoreError};
 use crate::open;
 use crate::reader::Reader;
-use crate::row::{self, PROJECTIONS, Projection, Row};
+use crate::row::{PROJECTIONS, Projection, Row};
 use crate::schema;
+use crate::sqlite::Sqlite;
 use crate::verify::{VerifyError, integrity};
 
 const PAGE: usize = 256;
@@ -78,7 +79,7 @@ pub enum RebuildError {
     #[error("failed to read the log")]
     Read(#[from] StoreError),
     #[error("failed to use the database")]
-    Database(#[from] rusqlite::Error),
+    Database(#[from] DatabaseError),
     #[error("structure of the database is damaged")]
     Structure(#[source] VerifyError),
 }
@@ -97,25 +98,37 @@ pub fn rebuild(
 
 fn check(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     let reader = Reader::open(dir)?;
-    let transaction = reader.connection().unchecked_transaction()?;
-    // An empty name is a temporary file that SQLite unlinks at once: projections may not fit in memory.
-    let beside = Connection::open("")?;
-    beside.pragma_update(None, "journal_mode", "OFF")?;
-    let building = beside.unchecked_transaction()?;
-    schema::create_projections(&beside)?;
+    let mut checked = None;
+    reader.database().snapshot(&mut || {
+        checked = Some(compare_all(&reader, fold));
+        Ok(())
+    })?;
+    checked.ok_or(StoreError::Failed)?
+}
+
+fn compare_all(reader: &Reader, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
+    let beside = beside()?;
     let watermark = reader.watermark()?;
-    replay(&reader, fold, 0..watermark, &beside)?;
+    replay(reader, fold, 0..watermark, &beside)?;
     append::write_rows(&beside, &fold.rest())?;
     let mut rows = 0;
     for projection in &PROJECTIONS {
-        rows += compare(projection, reader.connection(), &beside)?;
+        rows += compare(projection, reader.database(), &beside)?;
     }
-    integrity(reader.connection()).map_err(RebuildError::Structure)?;
+    integrity(reader.database()).map_err(RebuildError::Structure)?;
     // What follows from later entries is in no table yet; that it follows is proven all the same.
-    let entries = replay(&reader, fold, watermark..u64::MAX, &beside)?;
-    building.finish()?;
-    transaction.finish()?;
+    let entries = replay(reader, fold, watermark..u64::MAX, &beside)?;
     Ok(Rebuilt { entries, rows })
+}
+
+/// Tables of projections beside the log. An empty name is a temporary file that SQLite unlinks at once: projections may
+/// not fit in memory. Its transaction is never committed.
+fn beside() -> Result<Sqlite, DatabaseError> {
+    let beside = Connection::open("")?;
+    beside.pragma_update(None, "journal_mode", "OFF")?;
+    beside.execute_batch("BEGIN")?;
+    schema::create_projections(&beside)?;
+    Ok(Sqlite::new(beside, PathBuf::new()))
 }
 
 fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
@@ -124,28 +137,31 @@ fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     let path = database_path(dir);
     let connection = schema::open_writer(&path).map_err(|source| OpenError::Database {
         path: path.clone(),
-        source,
+        source: source.into(),
     })?;
-    let reader = Reader::new(connection, &path)?;
+    let sqlite = Sqlite::new(connection, dir.to_owned());
+    let reader = Reader::on_sqlite(sqlite, &path)?;
     let end = open::end(dir, &reader)?;
     open::heads(dir, &reader, &end)?;
-    let connection = reader.connection();
-    schema::begin_writing(connection)?;
-    let transaction = connection.unchecked_transaction()?;
+    reader.database().begin_writing()?;
+    replace_all(&reader, fold)
+}
+
+fn replace_all(reader: &Reader, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
+    let database = reader.database();
+    database.begin()?;
     for projection in &PROJECTIONS {
-        connection.execute_batch(&format!("DELETE FROM {}", projection.table))?;
+        database.execute(&format!("DELETE FROM {}", projection.table), &[])?;
     }
-    let entries = replay(&reader, fold, 0..u64::MAX, connection)?;
-    append::write_rows(connection, &fold.rest())?;
-    append::write_watermark(connection, entries)?;
+    let entries = replay(reader, fold, 0..u64::MAX, database)?;
+    append::write_rows(database, &fold.rest())?;
+    append::write_watermark(database, entries)?;
     let mut rows = 0;
     for projection in &PROJECTIONS {
         let sql = format!("SELECT count(*) FROM {}", projection.table);
-        rows += connection
-            .query_row(&sql, [], |row| row.get::<_, i64>(0))?
-            .cast_unsigned();
+        rows += database.number(&sql, &[])?;
     }
-    transaction.commit()?;
+    database.commit()?;
     Ok(Rebuilt { entries, rows })
 }
 
@@ -154,7 +170,7 @@ fn replay(
     reader: &Reader,
     fold: &mut dyn Fold,
     entries: Range<u64>,
-    target: &Connection,
+    target: &dyn Database,
 ) -> Result<u64, RebuildError> {
     let mut from = entries.start;
     loop {
@@ -165,9 +181,7 @@ fn replay(
             let rows = fold
                 .apply(entry, reader)
                 .map_err(|source| RebuildError::Fold { seq, source })?;
-            for changed in &rows {
-                row::apply(target, changed)?;
-            }
+            append::write_rows(target, &rows)?;
             from = seq + 1;
         }
         if page.is_empty() {
@@ -179,23 +193,32 @@ fn replay(
 /// Walks both tables in key order; returns how many rows they share.
 fn compare(
     projection: &'static Projection,
-    stored: &Connection,
-    built: &Connection,
+    stored: &dyn Database,
+    built: &dyn Database,
 ) -> Result<u64, RebuildError> {
     let keys = projection.columns[..projection.key_columns].join(", ");
-    let sql = format!(
-        "SELECT {} FROM {} ORDER BY {keys}",
-        projection.columns.join(", "),
-        projection.table
-    );
-    let (mut stored, mut built) = (stored.prepare(&sql)?, built.prepare(&sql)?);
-    let (mut stored, mut built) = (stored.query([])?, built.query([])?);
+    let columns = projection.columns.join(", ");
+    let sql = format!("SELECT {columns} FROM {} ORDER BY {keys}", projection.table);
+    let (mut compared, mut beside) = (Ok(0), Ok(()));
+    stored.walk(&[&sql], &mut |stored| {
+        beside = built.walk(&[&sql], &mut |built| {
+            if let ([stored], [built]) = (&mut *stored, built) {
+                compared = compare_rows(projection, *stored, *built);
+            }
+        });
+    })?;
+    beside?;
+    compared
+}
+
+fn compare_rows(
+    projection: &'static Projection,
+    stored: &mut dyn Rows,
+    built: &mut dyn Rows,
+) -> Result<u64, RebuildError> {
     let mut rows = 0;
     loop {
-        match (
-            next(&mut stored, projection)?,
-            next(&mut built, projection)?,
-        ) {
+        match (next(stored, projection)?, next(built, projection)?) {
             (None, None) => return Ok(rows),
             (Some(stored), Some(built)) if stored == built => rows += 1,
             (stored, built) => return Err(difference(projection, stored, built)),
@@ -203,13 +226,14 @@ fn compare(
     }
 }
 
-fn next(rows: &mut Rows<'_>, projection: &Projection) -> rusqlite::Result<Option<Vec<Value>>> {
+fn next(rows: &mut dyn Rows, projection: &Projection) -> Result<Option<Vec<Value>>, DatabaseError> {
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
-    (0..projection.columns.len())
-        .map(|column| row.get(column))
-        .collect::<rusqlite::Result<_>>()
+    let columns = 0..projection.columns.len();
+    columns
+        .map(|column| row.value(column))
+        .collect::<Result<_, _>>()
         .map(Some)
 }
 
@@ -261,7 +285,7 @@ fn difference(
     }
 }
 
-/// A key's value as SQLite orders it, and as it is shown.
+/// A key's value as the databases order it, and as it is shown.
 fn shown(value: &Value) -> (i64, String) {
     match value {
         Value::Integer(number) => (*number, number.to_string()),

@@ -3,8 +3,8 @@
 //! Bodies are opaque bytes. Columns beside them exist only to be looked up by.
 
 use ledger::MAX_PAYLOADS;
-use rusqlite::Connection;
 
+use crate::database::{Database, DatabaseError};
 use crate::session::{self, SessionRow};
 use crate::state::{self, StateRow};
 use crate::step::{self, StepRow};
@@ -105,17 +105,17 @@ pub(crate) fn payload_place(id: i64) -> (u64, usize) {
     (id / width, usize::try_from(id % width).unwrap_or(0))
 }
 
-pub(crate) fn apply(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
+pub(crate) fn apply(database: &dyn Database, row: &Row) -> Result<(), DatabaseError> {
     match row {
-        Row::Task(row) => task::put(connection, row),
-        Row::Step(row) => step::put(connection, row),
-        Row::Session(row) => session::put(connection, row),
-        Row::Idempotency { key, task } => task::put_idempotency(connection, key, task),
-        Row::State(row) => state::put(connection, row),
-        Row::Delete(RowKey::Task(id)) => task::delete(connection, id),
-        Row::Delete(RowKey::Step { task, n }) => step::delete(connection, task, *n),
-        Row::Delete(RowKey::Session(id)) => session::delete(connection, id),
-        Row::Delete(RowKey::Idempotency(key)) => task::delete_idempotency(connection, key),
-        Row::Delete(RowKey::State { kind, key }) => state::delete(connection, kind, key),
+        Row::Task(row) => task::put(database, row),
+        Row::Step(row) => step::put(database, row),
+        Row::Session(row) => session::put(database, row),
+        Row::Idempotency { key, task } => task::put_idempotency(database, key, task),
+        Row::State(row) => state::put(database, row),
+        Row::Delete(RowKey::Task(id)) => task::delete(database, id),
+        Row::Delete(RowKey::Step { task, n }) => step::delete(database, task, *n),
+        Row::Delete(RowKey::Session(id)) => session::delete(database, id),
+        Row::Delete(RowKey::Idempotency(key)) => task::delete_idempotency(database, key),
+        Row::Delete(RowKey::State { kind, key }) => state::delete(database, kind, key),
     }
 }

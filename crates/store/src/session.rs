@@ -1,7 +1,6 @@
 //! Rows of sessions: the conversations that tasks stand in.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
+use crate::database::{Columns, Database, DatabaseError, Param};
 use crate::error::StoreError;
 use crate::reader::Reader;
 use crate::row::to_sql;
@@ -16,10 +15,8 @@ pub struct SessionRow {
 
 impl Reader {
     pub fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached("SELECT id, agent, body FROM session WHERE id = ?1")?;
-        Ok(statement.query_row([id], from_row).optional()?)
+        let sql = "SELECT id, agent, body FROM session WHERE id = ?1";
+        self.database().first(sql, &[Param::Text(id)], from_row)
     }
 
     /// By falling id, which for time-ordered ids is newest first; `before` is the last id of the page before.
@@ -31,32 +28,34 @@ impl Reader {
     ) -> Result<Vec<SessionRow>, StoreError> {
         let sql = "SELECT id, agent, body FROM session WHERE (?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR id < ?2) \
                    ORDER BY id DESC LIMIT ?3";
-        let mut statement = self.connection().prepare_cached(sql)?;
-        let rows = statement.query_map(params![agent, before, to_sql(limit as u64)], from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let params = [
+            Param::OptionalText(agent),
+            Param::OptionalText(before),
+            Param::Integer(to_sql(limit as u64)),
+        ];
+        self.database().all(sql, &params, from_row)
     }
 }
 
-fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SessionRow> {
+fn from_row(row: &dyn Columns) -> Result<SessionRow, StoreError> {
     Ok(SessionRow {
-        id: row.get(0)?,
-        agent: row.get(1)?,
-        body: row.get(2)?,
+        id: row.text(0)?.to_owned(),
+        agent: row.optional_text(1)?.map(str::to_owned),
+        body: row.blob(2)?.to_owned(),
     })
 }
 
-pub(crate) fn put(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
+pub(crate) fn put(database: &dyn Database, row: &SessionRow) -> Result<(), DatabaseError> {
     let sql = "INSERT INTO session (id, agent, body) VALUES (?1, ?2, ?3) \
                ON CONFLICT (id) DO UPDATE SET agent = ?2, body = ?3";
-    connection
-        .prepare_cached(sql)?
-        .execute(params![row.id, row.agent, row.body])?;
-    Ok(())
+    let params = [
+        Param::Text(&row.id),
+        Param::OptionalText(row.agent.as_deref()),
+        Param::Blob(&row.body),
+    ];
+    database.execute(sql, &params)
 }
 
-pub(crate) fn delete(connection: &Connection, id: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM session WHERE id = ?1")?
-        .execute([id])?;
-    Ok(())
+pub(crate) fn delete(database: &dyn Database, id: &str) -> Result<(), DatabaseError> {
+    database.execute("DELETE FROM session WHERE id = ?1", &[Param::Text(id)])
 }

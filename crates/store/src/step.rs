@@ -1,7 +1,6 @@
 //! Rows of steps: the calls that a task made, numbered within it.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
+use crate::database::{Columns, Database, DatabaseError, Param};
 use crate::error::StoreError;
 use crate::reader::Reader;
 use crate::row::to_sql;
@@ -18,39 +17,35 @@ impl Reader {
     /// Every step of a task, by number.
     pub fn steps(&self, task: &str) -> Result<Vec<StepRow>, StoreError> {
         let sql = "SELECT task, n, body FROM step WHERE task = ?1 ORDER BY n";
-        let mut statement = self.connection().prepare_cached(sql)?;
-        let rows = statement.query_map([task], from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.database().all(sql, &[Param::Text(task)], from_row)
     }
 
     pub fn step(&self, task: &str, n: u64) -> Result<Option<StepRow>, StoreError> {
         let sql = "SELECT task, n, body FROM step WHERE task = ?1 AND n = ?2";
-        let mut statement = self.connection().prepare_cached(sql)?;
-        Ok(statement
-            .query_row(params![task, to_sql(n)], from_row)
-            .optional()?)
+        let params = [Param::Text(task), Param::Integer(to_sql(n))];
+        self.database().first(sql, &params, from_row)
     }
 }
 
-fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StepRow> {
+fn from_row(row: &dyn Columns) -> Result<StepRow, StoreError> {
     Ok(StepRow {
-        task: row.get(0)?,
-        n: row.get::<_, i64>(1)?.cast_unsigned(),
-        body: row.get(2)?,
+        task: row.text(0)?.to_owned(),
+        n: row.integer(1)?.cast_unsigned(),
+        body: row.blob(2)?.to_owned(),
     })
 }
 
-pub(crate) fn put(connection: &Connection, row: &StepRow) -> rusqlite::Result<()> {
+pub(crate) fn put(database: &dyn Database, row: &StepRow) -> Result<(), DatabaseError> {
     let sql = "INSERT INTO step (task, n, body) VALUES (?1, ?2, ?3) ON CONFLICT (task, n) DO UPDATE SET body = ?3";
-    connection
-        .prepare_cached(sql)?
-        .execute(params![row.task, to_sql(row.n), row.body])?;
-    Ok(())
+    let params = [
+        Param::Text(&row.task),
+        Param::Integer(to_sql(row.n)),
+        Param::Blob(&row.body),
+    ];
+    database.execute(sql, &params)
 }
 
-pub(crate) fn delete(connection: &Connection, task: &str, n: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM step WHERE task = ?1 AND n = ?2")?
-        .execute(params![task, to_sql(n)])?;
-    Ok(())
+pub(crate) fn delete(database: &dyn Database, task: &str, n: u64) -> Result<(), DatabaseError> {
+    let sql = "DELETE FROM step WHERE task = ?1 AND n = ?2";
+    database.execute(sql, &[Param::Text(task), Param::Integer(to_sql(n))])
 }

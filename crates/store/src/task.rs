@@ -1,7 +1,6 @@
 //! Rows of tasks, and of the idempotency keys that made them.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
+use crate::database::{Columns, Database, DatabaseError, Param};
 use crate::error::StoreError;
 use crate::reader::Reader;
 use crate::row::to_sql;
@@ -44,14 +43,13 @@ pub struct TaskCursor {
 impl Reader {
     pub fn task(&self, id: &str) -> Result<Option<TaskRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");
-        let mut statement = self.connection().prepare_cached(&sql)?;
-        Ok(statement.query_row([id], from_row).optional()?)
+        self.database().first(&sql, &[Param::Text(id)], from_row)
     }
 
     /// Newest first.
     pub fn tasks(&self, filter: &TaskFilter, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
         let (created_ms, id) = match &filter.before {
-            Some(cursor) => (cursor.created_ms, Some(&cursor.id)),
+            Some(cursor) => (cursor.created_ms, Some(cursor.id.as_str())),
             None => (i64::MAX, None),
         };
         // Without a condition on the agent the planner must be free to take `task_by_time`, so the text varies.
@@ -64,20 +62,15 @@ impl Reader {
             "SELECT {COLUMNS} FROM task WHERE {agent} AND (?2 IS NULL OR session = ?2) AND (?3 IS NULL OR state = ?3) \
              AND (?5 IS NULL OR (created_ms, id) < (?4, ?5)) ORDER BY created_ms DESC, id DESC LIMIT ?6"
         );
-        let mut statement = self.connection().prepare_cached(&sql)?;
-        let limit = to_sql(limit as u64);
-        let rows = statement.query_map(
-            params![
-                filter.agent,
-                filter.session,
-                filter.state,
-                created_ms,
-                id,
-                limit
-            ],
-            from_row,
-        )?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let params = [
+            Param::OptionalText(filter.agent.as_deref()),
+            Param::OptionalText(filter.session.as_deref()),
+            Param::OptionalText(filter.state.as_deref()),
+            Param::Integer(created_ms),
+            Param::OptionalText(id),
+            Param::Integer(to_sql(limit as u64)),
+        ];
+        self.database().all(&sql, &params, from_row)
     }
 
     /// Every task that is not in a terminal state, oldest first: what a start takes up again.
@@ -86,70 +79,60 @@ impl Reader {
         let sql = format!(
             "SELECT {COLUMNS} FROM task WHERE state NOT IN ({states}) ORDER BY created_ms, id"
         );
-        let mut statement = self.connection().prepare_cached(&sql)?;
-        let rows = statement.query_map([], from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.database().all(&sql, &[], from_row)
     }
 
     /// The task that this idempotency key made.
     pub fn idempotent_task(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached("SELECT task FROM idempotency WHERE key = ?1")?;
-        Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+        let sql = "SELECT task FROM idempotency WHERE key = ?1";
+        let task = |row: &dyn Columns| Ok(row.text(0)?.to_owned());
+        self.database().first(sql, &[Param::Text(key)], task)
     }
 }
 
-fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TaskRow> {
+fn from_row(row: &dyn Columns) -> Result<TaskRow, StoreError> {
     Ok(TaskRow {
-        id: row.get(0)?,
-        agent: row.get(1)?,
-        session: row.get(2)?,
-        state: row.get(3)?,
-        created_ms: row.get(4)?,
-        updated_seq: row.get::<_, i64>(5)?.cast_unsigned(),
-        body: row.get(6)?,
+        id: row.text(0)?.to_owned(),
+        agent: row.text(1)?.to_owned(),
+        session: row.text(2)?.to_owned(),
+        state: row.text(3)?.to_owned(),
+        created_ms: row.integer(4)?,
+        updated_seq: row.integer(5)?.cast_unsigned(),
+        body: row.blob(6)?.to_owned(),
     })
 }
 
-pub(crate) fn put(connection: &Connection, row: &TaskRow) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO task (id, agent, session, state, created_ms, updated_seq, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-         ON CONFLICT (id) DO UPDATE SET agent = ?2, session = ?3, state = ?4, created_ms = ?5, updated_seq = ?6, body = ?7",
-    )?;
-    let updated_seq = to_sql(row.updated_seq);
-    statement.execute(params![
-        row.id,
-        row.agent,
-        row.session,
-        row.state,
-        row.created_ms,
-        updated_seq,
-        row.body
-    ])?;
-    Ok(())
+pub(crate) fn put(database: &dyn Database, row: &TaskRow) -> Result<(), DatabaseError> {
+    let sql = "INSERT INTO task (id, agent, session, state, created_ms, updated_seq, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT (id) DO UPDATE SET agent = ?2, session = ?3, state = ?4, created_ms = ?5, updated_seq = ?6, body = ?7";
+    let params = [
+        Param::Text(&row.id),
+        Param::Text(&row.agent),
+        Param::Text(&row.session),
+        Param::Text(&row.state),
+        Param::Integer(row.created_ms),
+        Param::Integer(to_sql(row.updated_seq)),
+        Param::Blob(&row.body),
+    ];
+    database.execute(sql, &params)
 }
 
-pub(crate) fn delete(connection: &Connection, id: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM task WHERE id = ?1")?
-        .execute([id])?;
-    Ok(())
+pub(crate) fn delete(database: &dyn Database, id: &str) -> Result<(), DatabaseError> {
+    database.execute("DELETE FROM task WHERE id = ?1", &[Param::Text(id)])
 }
 
 pub(crate) fn put_idempotency(
-    connection: &Connection,
+    database: &dyn Database,
     key: &str,
     task: &str,
-) -> rusqlite::Result<()> {
+) -> Result<(), DatabaseError> {
     let sql = "INSERT INTO idempotency (key, task) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET task = ?2";
-    connection.prepare_cached(sql)?.execute([key, task])?;
-    Ok(())
+    database.execute(sql, &[Param::Text(key), Param::Text(task)])
 }
 
-pub(crate) fn delete_idempotency(connection: &Connection, key: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM idempotency WHERE key = ?1")?
-        .execute([key])?;
-    Ok(())
+pub(crate) fn delete_idempotency(database: &dyn Database, key: &str) -> Result<(), DatabaseError> {
+    database.execute(
+        "DELETE FROM idempotency WHERE key = ?1",
+        &[Param::Text(key)],
+    )
 }

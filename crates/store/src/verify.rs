@@ -17,6 +17,7 @@ use std::path::Path;
 use ledger::{HeadError, PublicKey, SignedHead};
 use thiserror::Error;
 
+use crate::database::DatabaseError;
 use crate::directory::{database_path, heads_path, length_of};
 use crate::error::{OpenError, StoreError};
 use crate::heads::HeadsReader;
@@ -75,7 +76,7 @@ pub enum Mismatch {
     #[error("{place} in log.db can't be read")]
     Unreadable {
         place: String,
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
     #[error("{what} in log.db is damaged")]
     Damaged { what: String },
@@ -109,7 +110,7 @@ pub enum VerifyError {
     Since(#[source] HeadError),
     /// The log could not be read just now, for a reason that says nothing about its content.
     #[error("failed to read the log")]
-    Read(#[source] rusqlite::Error),
+    Read(#[source] DatabaseError),
 }
 
 /// Verifies the log in `dir`.
@@ -126,12 +127,15 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Result<Report, VerifyError
     }
     let reader = open(dir)?;
     check_elsewhere(&reader, options.public_key.as_ref(), since.as_ref())?;
-    let transaction = reader
-        .connection()
-        .unchecked_transaction()
-        .map_err(|source| unreadable("log", source))?;
-    let mut report = walk::run(dir, &reader, since.as_ref())?;
-    drop(transaction);
+    let mut walked = None;
+    let one_state = reader.database().snapshot(&mut || {
+        walked = Some(walk::run(dir, &reader, since.as_ref()));
+        Ok(())
+    });
+    one_state.map_err(|error| from_store("log", error))?;
+    let mut report = walked.ok_or_else(|| Mismatch::Damaged {
+        what: "log".to_owned(),
+    })??;
     if options.public_key.is_some() {
         report.authentic_size = Some(report.size);
     }
@@ -194,31 +198,37 @@ fn check_elsewhere(
     }
 }
 
-/// Sorts what SQLite says: a busy or unreachable file is no statement about the log; anything else is.
-fn unreadable(place: &str, source: rusqlite::Error) -> VerifyError {
+/// Sorts what the database says: a busy or unreachable one is no statement about the log; anything else is.
+fn unreadable(place: &str, source: impl Into<DatabaseError>) -> VerifyError {
+    let source = source.into();
+    if is_passing(&source) {
+        return VerifyError::Read(source);
+    }
+    Mismatch::Unreadable {
+        place: place.to_owned(),
+        source,
+    }
+    .into()
+}
+
+fn is_passing(error: &DatabaseError) -> bool {
     use rusqlite::ErrorCode;
-    match source.sqlite_error_code() {
-        Some(ErrorCode::SystemIoFailure) if is_short_read(&source) => Mismatch::Unreadable {
-            place: place.to_owned(),
-            source,
-        }
-        .into(),
+    let DatabaseError::Sqlite(error) = error else {
+        return false;
+    };
+    matches!(
+        error.sqlite_error_code(),
         Some(
             ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::CannotOpen
-            | ErrorCode::PermissionDenied
-            | ErrorCode::OutOfMemory
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::ReadOnly
-            | ErrorCode::DiskFull,
-        ) => VerifyError::Read(source),
-        _ => Mismatch::Unreadable {
-            place: place.to_owned(),
-            source,
-        }
-        .into(),
-    }
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::OutOfMemory
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::DiskFull,
+        )
+    ) && !is_short_read(error)
 }
 
 /// The file ends before the page: it was cut.

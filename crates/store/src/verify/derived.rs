@@ -1,19 +1,19 @@
 //! What the database keeps besides entries, payloads and heads, and the structure of its tables.
 
 use ledger::Summary;
-use rusqlite::Connection;
 
 use super::{Mismatch, VerifyError, from_store, unreadable};
 use crate::append::{META_ROWS, read_edge};
+use crate::database::Database;
 use crate::reader::Reader;
 
 /// What the database keeps besides entries, payloads and heads must be what they say.
 pub(super) fn check(reader: &Reader, summary: &Summary) -> Result<(), VerifyError> {
-    let edge = read_edge(reader.connection()).map_err(|error| from_store("table meta", error))?;
-    let connection = reader.connection();
-    let count: i64 = connection
-        .query_row("SELECT count(*) FROM meta", [], |row| row.get(0))
-        .map_err(|source| unreadable("table meta", source))?;
+    let edge = read_edge(reader.database()).map_err(|error| from_store("table meta", error))?;
+    let database = reader.database();
+    let count = database
+        .number("SELECT count(*) FROM meta", &[])
+        .map_err(|error| from_store("table meta", error))?;
     let wrong = |what: &str| {
         Err(Mismatch::Derived {
             what: what.to_owned(),
@@ -33,19 +33,19 @@ pub(super) fn check(reader: &Reader, summary: &Summary) -> Result<(), VerifyErro
     if count != META_ROWS {
         return wrong("table meta");
     }
-    authors(connection, summary)
+    authors(database, summary)
 }
 
-fn authors(connection: &Connection, summary: &Summary) -> Result<(), VerifyError> {
-    let read = || -> rusqlite::Result<Vec<(String, i64)>> {
-        let mut statement = connection.prepare("SELECT name, counter FROM author ORDER BY name")?;
-        statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect()
-    };
-    let found = read().map_err(|source| unreadable("table author", source))?;
+fn authors(database: &dyn Database, summary: &Summary) -> Result<(), VerifyError> {
+    let sql = "SELECT name, counter FROM author ORDER BY name";
+    let found = database
+        .all(sql, &[], |row| {
+            let counter = row.integer(1)?.cast_unsigned();
+            Ok((row.text(0)?.to_owned(), counter))
+        })
+        .map_err(|error| from_store("table author", error))?;
     for (name, counter) in &found {
-        if summary.authors.get(name) != Some(&counter.cast_unsigned()) {
+        if summary.authors.get(name) != Some(counter) {
             return Err(Mismatch::Derived {
                 what: format!("counter of author {name}"),
             }
@@ -62,13 +62,12 @@ fn authors(connection: &Connection, summary: &Summary) -> Result<(), VerifyError
 }
 
 /// The tables' and indexes' own structure, projections included.
-pub(crate) fn integrity(connection: &Connection) -> Result<(), VerifyError> {
-    let finding: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+pub(crate) fn integrity(database: &dyn Database) -> Result<(), VerifyError> {
+    let found = database
+        .structure()
         .map_err(|source| unreadable("structure", source))?;
-    if finding == "ok" {
-        Ok(())
-    } else {
-        Err(Mismatch::Integrity { finding }.into())
+    match found {
+        None => Ok(()),
+        Some(finding) => Err(Mismatch::Integrity { finding }.into()),
     }
 }

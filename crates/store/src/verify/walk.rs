@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use ledger::{Entry, SaltedPayload, SignedHead, Verifier};
-use rusqlite::Rows;
 
 use super::heads::HeadsWalk;
 use super::{Mismatch, Report, VerifyError, derived, from_store, unreadable};
 use crate::batch::KIND_ERASED;
+use crate::database::{DatabaseError, Rows};
 use crate::erase::erasures_of;
-use crate::reader::Reader;
+use crate::reader::{Reader, salted};
 use crate::row::{payload_id, payload_place};
 
 /// Walks the log; the caller holds a read transaction.
@@ -52,7 +52,7 @@ pub(super) fn run(
     }
     let summary = verifier.finish().map_err(Mismatch::Log)?;
     derived::check(reader, &summary)?;
-    derived::integrity(reader.connection())?;
+    derived::integrity(reader.database())?;
     Ok(Report {
         size: summary.edge.size(),
         heads: head_count,
@@ -72,36 +72,40 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn entries(&mut self) -> Result<(), VerifyError> {
-        let connection = self.reader.connection();
-        let prepare = |sql| {
-            connection
-                .prepare(sql)
-                .map_err(|source| unreadable("schema", source))
-        };
-        let mut entries = prepare("SELECT seq, bytes FROM entry ORDER BY seq")?;
-        let mut payloads = prepare("SELECT id, name, salt, bytes FROM payload ORDER BY id")?;
-        let mut rows = entries
-            .query([])
-            .map_err(|source| unreadable("table entry", source))?;
-        let rest = payloads
-            .query([])
-            .map_err(|source| unreadable("table payload", source))?;
+        let entries = "SELECT seq, bytes FROM entry ORDER BY seq";
+        let payloads = "SELECT id, name, salt, bytes FROM payload ORDER BY id";
+        let mut walked = Ok(());
+        let database = self.reader.database();
+        let prepared = database.walk(&[entries, payloads], &mut |rows| {
+            if let [entries, payloads] = rows {
+                walked = self.beside(*entries, *payloads);
+            }
+        });
+        prepared.map_err(|source| unreadable("schema", source))?;
+        walked
+    }
+
+    fn beside(
+        &mut self,
+        entries: &mut dyn Rows,
+        payloads: &mut dyn Rows,
+    ) -> Result<(), VerifyError> {
         let mut payloads = Payloads {
-            rows: rest,
+            rows: payloads,
             next: None,
         };
         payloads.step()?;
         loop {
             let seq = self.verifier.size();
             let unreadable = |source| unreadable(&format!("entry {seq}"), source);
-            let Some(row) = rows.next().map_err(unreadable)? else {
+            let Some(row) = entries.next().map_err(unreadable)? else {
                 break;
             };
-            if row.get::<_, i64>(0).map_err(unreadable)?.cast_unsigned() != seq {
+            if row.integer(0).map_err(unreadable)?.cast_unsigned() != seq {
                 return Err(Mismatch::EntryMissing { seq }.into());
             }
-            let bytes: Vec<u8> = row.get(1).map_err(unreadable)?;
-            self.entry(seq, &bytes, &mut payloads)?;
+            let bytes = row.blob(1).map_err(unreadable)?;
+            self.entry(seq, bytes, &mut payloads)?;
         }
         match payloads.next {
             Some((id, name, _)) => Err(unknown(id, &name)),
@@ -175,7 +179,7 @@ fn unknown(id: i64, name: &str) -> VerifyError {
 
 /// Rows of payloads in order, walked beside the entries that name them.
 struct Payloads<'a> {
-    rows: Rows<'a>,
+    rows: &'a mut dyn Rows,
     next: Option<(i64, String, SaltedPayload)>,
 }
 
@@ -191,15 +195,12 @@ impl Payloads<'_> {
         Ok(())
     }
 
-    fn read(&mut self) -> rusqlite::Result<Option<(i64, String, SaltedPayload)>> {
+    fn read(&mut self) -> Result<Option<(i64, String, SaltedPayload)>, DatabaseError> {
         let Some(row) = self.rows.next()? else {
             return Ok(None);
         };
-        let payload = SaltedPayload {
-            salt: row.get(2)?,
-            bytes: row.get(3)?,
-        };
-        Ok(Some((row.get(0)?, row.get(1)?, payload)))
+        let payload = salted(row, 2)?;
+        Ok(Some((row.integer(0)?, row.text(1)?.to_owned(), payload)))
     }
 
     /// The payload in this place, if it is the next one, which must bear the name; places are asked for in order.
