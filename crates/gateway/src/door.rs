@@ -2,7 +2,7 @@
 //!
 //! Every request passes here, and none is let in by where it comes from alone: a token counts only
 //! at the listener of its own instance, and only until a newer attempt's first call. Bodies are
-//! bounded here; what they ask for is decided elsewhere.
+//! bounded here, each and all of an instance's together; what they ask for is decided elsewhere.
 
 use std::sync::Arc;
 
@@ -11,14 +11,17 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Limited};
 use hub::caller::Caller;
 use hub::{Code, HubError, Refusal};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde_json::Value;
 
 use crate::Gateway;
+use crate::room::{Held, Room};
 use crate::wire::Connection;
 
 /// The largest request that is read.
 pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+/// How long a body may take to arrive, once there is room for it.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long the rest of a body that is too large is read and dropped.
 const SWALLOW_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -28,6 +31,8 @@ pub struct Door {
     pub instance: Arc<str>,
     pub connection: Arc<Connection>,
     pub headers: HeaderMap,
+    /// What all of the instance's requests may hold.
+    pub(crate) room: Room,
 }
 
 impl Door {
@@ -72,20 +77,36 @@ impl Door {
         gateway.fence.enter(&caller, &self.connection);
         Ok(caller)
     }
-}
 
-/// Reads a body up to [`MAX_REQUEST_BYTES`].
-pub async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
-    match Limited::new(&mut body, MAX_REQUEST_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            swallow(body).await;
-            Err(HubError::new(
-                Code::TooLarge,
-                format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
-            ))
+    /// Reads a body up to [`MAX_REQUEST_BYTES`]. The room that it takes is the caller's to keep
+    /// for as long as what was read, or what was made of it, is held.
+    pub(crate) async fn read_body(&self, mut body: Incoming) -> Result<(Bytes, Held), Refusal> {
+        // Who doesn't say how much there will be takes as much as there may be.
+        let declared = body.size_hint().upper().unwrap_or(u64::MAX);
+        let most = usize::try_from(declared).map_or(MAX_REQUEST_BYTES, |declared| {
+            declared.min(MAX_REQUEST_BYTES)
+        });
+        let mut held = self.room.take(most).await?;
+        let reading = Limited::new(&mut body, MAX_REQUEST_BYTES).collect();
+        let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, reading).await else {
+            let reason = format!("no whole body arrived in {} s", BODY_TIMEOUT.as_secs());
+            return Err(HubError::new(Code::Invalid, reason));
+        };
+        match read {
+            Ok(collected) => {
+                let bytes = collected.to_bytes();
+                held.keep(bytes.len());
+                Ok((bytes, held))
+            }
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                swallow(body).await;
+                Err(HubError::new(
+                    Code::TooLarge,
+                    format!("the request is larger than {MAX_REQUEST_BYTES} bytes"),
+                ))
+            }
+            Err(_) => Err(HubError::new(Code::Invalid, "the request's body broke off")),
         }
-        Err(_) => Err(HubError::new(Code::Invalid, "the request's body broke off")),
     }
 }
 

@@ -17,6 +17,7 @@ mod model;
 mod outgoing;
 mod pipeline;
 mod reply;
+mod room;
 mod route;
 pub mod script;
 mod server;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Gateway;
 use crate::call;
-use crate::door::{self, Door};
+use crate::door::Door;
 use crate::pipeline;
 use crate::reply::{self, Reply};
 use crate::tools;
@@ -51,7 +51,7 @@ pub async fn serve(
 }
 
 async fn post(gateway: &Arc<Gateway>, door: &Door, body: Incoming) -> Result<Reply, Refusal> {
-    let body = door::read_body(body).await?;
+    let (body, _held) = door.read_body(body).await?;
     let asked = server::read(&body, door.header("mcp-protocol-version"));
     if let Asked::CallTool {
         id,

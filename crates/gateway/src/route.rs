@@ -7,10 +7,12 @@ use http::{Method, Request};
 use hub::{Code, HubError};
 use hyper::body::Incoming;
 use llm::Dialect;
+use serde_json::Value;
 
 use crate::call::{Asked, ModelWire};
 use crate::door::{self, Door};
 use crate::reply::{self, Reply, Tongue};
+use crate::room::{Held, Room};
 use crate::service::attach;
 use crate::wire::Connection;
 use crate::{Gateway, catalog, mcp_endpoint, pipeline, step_url};
@@ -93,13 +95,20 @@ fn decoded(segment: &str) -> String {
 pub async fn serve(
     gateway: Arc<Gateway>,
     instance: Arc<str>,
+    room: Room,
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Reply {
     let place = place(request.method(), request.uri().path());
     let anthropic = request.headers().contains_key("anthropic-version");
     let tongue = place.tongue(anthropic);
-    match go(&gateway, instance, connection, request, place).await {
+    let door = Door {
+        instance,
+        connection,
+        headers: request.headers().clone(),
+        room,
+    };
+    match go(&gateway, &door, request, place).await {
         Ok(reply) => reply,
         Err(refused) => reply::refusal(tongue, &refused),
     }
@@ -107,26 +116,20 @@ pub async fn serve(
 
 async fn go(
     gateway: &Arc<Gateway>,
-    instance: Arc<str>,
-    connection: Arc<Connection>,
+    door: &Door,
     mut request: Request<Incoming>,
     place: Place,
 ) -> Result<Reply, HubError> {
-    let door = Door {
-        instance,
-        connection,
-        headers: request.headers().clone(),
-    };
     match place {
         Place::Nowhere => Err(nowhere(request.method(), request.uri().path())),
-        Place::Models => catalog::list(gateway, &door).await,
-        Place::Model1(id) => catalog::one(gateway, &door, &id).await,
-        Place::Attach => attach::open(gateway, &door, &mut request).await,
-        Place::Mcp => mcp_endpoint::serve(gateway, &door, request).await,
+        Place::Models => catalog::list(gateway, door).await,
+        Place::Model1(id) => catalog::one(gateway, door, &id).await,
+        Place::Attach => attach::open(gateway, door, &mut request).await,
+        Place::Mcp => mcp_endpoint::serve(gateway, door, request).await,
         Place::Model(wire) => {
-            let body = door::parse(&door::read_body(request.into_body()).await?)?;
+            let (body, _held) = read_json(door, request.into_body()).await?;
             let asked = Asked::Model { wire, body };
-            let passed = pipeline::call(gateway, &door, asked).await?;
+            let passed = pipeline::call(gateway, door, asked).await?;
             Ok(reply::answer(
                 wire.tongue(),
                 passed.into_answer()?,
@@ -135,18 +138,24 @@ async fn go(
             .await)
         }
         Place::CountTokens => {
-            let body = door::parse(&door::read_body(request.into_body()).await?)?;
-            catalog::count_tokens(gateway, &door, &body).await
+            let (body, _held) = read_json(door, request.into_body()).await?;
+            catalog::count_tokens(gateway, door, &body).await
         }
         Place::Step(name) => {
-            let body = door::read_body(request.into_body()).await?;
-            step_url::ask(gateway, &door, name, &body).await
+            let (body, _held) = door.read_body(request.into_body()).await?;
+            step_url::ask(gateway, door, name, &body).await
         }
         Place::StepResult => {
-            let body = door::read_body(request.into_body()).await?;
-            step_url::report(gateway, &door, &body).await
+            let (body, _held) = door.read_body(request.into_body()).await?;
+            step_url::report(gateway, door, &body).await
         }
     }
+}
+
+/// A body as JSON; its text isn't kept beside it.
+async fn read_json(door: &Door, body: Incoming) -> Result<(Value, Held), HubError> {
+    let (text, held) = door.read_body(body).await?;
+    Ok((door::parse(&text)?, held))
 }
 
 fn nowhere(method: &Method, path: &str) -> HubError {

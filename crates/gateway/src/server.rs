@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::Gateway;
+use crate::room::Room;
 use crate::route;
 use crate::wire::Wire;
 
@@ -63,6 +64,7 @@ fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
 
 async fn accept(gateway: Arc<Gateway>, instance: Arc<str>, listener: TcpListener) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let room = Room::default();
     loop {
         // The semaphore is never closed.
         let Ok(permit) = connections.clone().acquire_owned().await else {
@@ -70,9 +72,9 @@ async fn accept(gateway: Arc<Gateway>, instance: Arc<str>, listener: TcpListener
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (gateway, instance) = (gateway.clone(), instance.clone());
+                let (gateway, instance, room) = (gateway.clone(), instance.clone(), room.clone());
                 tokio::spawn(async move {
-                    serve_connection(gateway, instance, stream).await;
+                    serve_connection(gateway, instance, room, stream).await;
                     drop(permit);
                 });
             }
@@ -87,14 +89,25 @@ async fn accept(gateway: Arc<Gateway>, instance: Arc<str>, listener: TcpListener
     }
 }
 
-async fn serve_connection(gateway: Arc<Gateway>, instance: Arc<str>, stream: TcpStream) {
+async fn serve_connection(
+    gateway: Arc<Gateway>,
+    instance: Arc<str>,
+    room: Room,
+    stream: TcpStream,
+) {
     // Small pieces of a stream must not wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let (wire, connection) = Wire::new(stream);
     let service = service_fn(|request| {
-        let (gateway, instance, connection) =
-            (gateway.clone(), instance.clone(), connection.clone());
-        async move { Ok::<_, Infallible>(route::serve(gateway, instance, connection, request).await) }
+        let (gateway, instance, room, connection) = (
+            gateway.clone(),
+            instance.clone(),
+            room.clone(),
+            connection.clone(),
+        );
+        async move {
+            Ok::<_, Infallible>(route::serve(gateway, instance, room, connection, request).await)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -174,7 +174,8 @@ pub fn credential(
     credential: &Credential,
 ) -> Result<String, HubError> {
     match credential {
-        Credential::SecretRef(secret) => store.get(keys, secret),
+        // What made the Secret may have ended it with a newline; a header can't hold one.
+        Credential::SecretRef(secret) => Ok(store.get(keys, secret)?.trim().to_owned()),
         Credential::Env { name } => std::env::var(name)
             .map(|value| value.trim().to_owned())
             .ok()
@@ -219,4 +220,24 @@ pub(crate) fn environment(shared: &Shared, agent: &Agent) -> BTreeMap<String, St
         }
     }
     env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sent_without_the_newline_that_its_secret_ends_with() {
+        let state = tempfile::tempdir().unwrap();
+        let (store, keys) = (SecretStore::new(state.path()), Keys::derive(&[7; 32]));
+        store.set(&keys, "openai", "token", "sk-1\n").unwrap();
+        let secret = SecretRef {
+            name: "openai".into(),
+            key: "token".into(),
+        };
+        let sent = credential(&store, &keys, &Credential::SecretRef(secret.clone()));
+        assert_eq!(sent.unwrap(), "sk-1");
+        // A program gets what was stored: it may be a key in PEM's form.
+        assert_eq!(store.get(&keys, &secret).unwrap(), "sk-1\n");
+    }
 }

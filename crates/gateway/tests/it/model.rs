@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::fleet::ProviderKind;
 use serde_json::{Value, json};
 use testkit::{Provider, Reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::home::{Home, add_provider, agent, fleet, until, with_openai};
 
@@ -518,5 +519,37 @@ async fn a_newer_attempts_first_call_cuts_off_what_an_older_one_waits_for() {
     assert_eq!(response.status(), 200);
     assert!(waiting.await.unwrap().is_err(), "its connection is closed");
     assert_eq!(provider.calls().len(), 1);
+    home.end().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_never_whole_hold_no_more_than_their_instances_room() {
+    let provider = Provider::start(|_| Reply::text("hello there"));
+    let state = tempfile::tempdir().unwrap();
+    let mut home = Home::start(state.path(), &with_openai(&provider.openai_url())).await;
+    let (_, attempts) = home.work("x").await;
+    let token = &attempts[0].token;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        32 * 1024 * 1024
+    );
+    let mut half_sent = Vec::new();
+    for _ in 0..2 {
+        let mut stream = tokio::net::TcpStream::connect(home.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The gateway asks for the body once there is room for it.
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100");
+        half_sent.push(stream);
+    }
+    let small = chat("hi", false);
+    let mut waiting = Box::pin(home.post(token, "/v1/chat/completions", &small));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    half_sent.pop();
+    assert_eq!(waiting.await.status(), 200);
+    drop(half_sent);
     home.end().await;
 }
