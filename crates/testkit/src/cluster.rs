@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     /// What `mainstay kubernetes install` does, and waits until the operator is there.
-    fn install(&self) {
+    pub fn install(&self) {
         let install = ["kubernetes", "install", "--yes", "--no-default-workspace"];
         let image = ["--image", &self.image];
         let _ = self
@@ -125,6 +125,14 @@ impl Cluster {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
         cli::finish(command, stdin, 2 * PATIENCE)
+    }
+
+    /// Helm, which lies beside the testbed's kubectl, whatever comes of it.
+    #[must_use]
+    pub fn helm(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.kubectl.with_file_name("helm"));
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        cli::finish(command, "", 2 * PATIENCE)
     }
 
     /// kubectl, which must succeed; returns what it printed.

@@ -27,14 +27,19 @@ impl Workspace {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{label}-{:x}-{number}", std::process::id());
         let workspace = Self { cluster, name };
-        workspace.apply_json(&json!({
+        workspace.again();
+        workspace
+    }
+
+    /// Its object once more, after it went; returns once the hub answers.
+    pub fn again(&self) {
+        self.apply_json(&json!({
             "apiVersion": "mainstay.dev/v1alpha1",
             "kind": "Workspace",
-            "metadata": { "name": workspace.name },
-            "spec": { "description": label },
+            "metadata": { "name": self.name },
+            "spec": { "description": "a test" },
         }));
-        workspace.wait_hub();
-        workspace
+        self.wait_hub();
     }
 
     /// The name of the workspace and of its namespace; also what marks its agents' processes.

@@ -6,6 +6,8 @@
 
 mod alike;
 mod harm;
+mod leave;
+mod many;
 mod node;
 mod scale;
 mod sweep;

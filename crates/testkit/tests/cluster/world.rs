@@ -33,13 +33,13 @@ impl World {
 
     /// The fleet in a workspace of its own, once so many instances of each agent are ready.
     pub(crate) fn in_cluster(&self, workspace: &Workspace, instances: usize) {
-        workspace.kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "fake",
-            "--from-literal=apiKey=sk-testkit",
-        ]);
+        workspace.apply(
+            "apiVersion: v1
+kind: Secret
+metadata: {name: fake}
+stringData: {apiKey: sk-testkit}
+",
+        );
         let image = format!("\n  image: {}", workspace.cluster.agent_image);
         let steps = "/bin/testkit-steps";
         workspace.apply(&self.manifests(workspace.name(), steps, &image, instances));
