@@ -8,6 +8,7 @@ mod alike;
 mod harm;
 mod leave;
 mod many;
+mod move_home;
 mod node;
 mod scale;
 mod sweep;
