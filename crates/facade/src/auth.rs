@@ -1,4 +1,5 @@
-//! Who may call at the TCP door: the owner's token, always.
+//! Who may call at the TCP door: the owner's token, always; besides it whoever is vouched for from
+//! outside (`access`), where there is somebody to vouch.
 //!
 //! Programs send it as a bearer. WebSockets may carry it in `?token=`, because browsers can't set
 //! headers there. The page's link carries it once and gets a cookie in exchange; browsers send a
@@ -8,73 +9,158 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE};
+use futures_util::{StreamExt, stream};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
-use hub::Hub;
+use tokio::time::Instant;
 
+use crate::access::{self, Access, Refused, Standing};
 use crate::connection::Peer;
+use crate::door::Door;
 use crate::openai::ApiError;
 use crate::problem::Problem;
+use crate::sse::Broken;
+
+/// What tokens of ours begin with: nobody else is asked about them.
+const OURS: [&str; 2] = ["mst_", "msa_"];
+/// The longest token that somebody else is asked about.
+const MAX_BEARER_BYTES: usize = 16 * 1024;
 
 /// Who asks, as it stands in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Author(pub(crate) Arc<str>);
 
-impl Author {
-    fn owner() -> Self {
-        Self("owner".into())
-    }
+/// Who was let in; with a standing if it can be taken from him.
+struct Caller {
+    author: Author,
+    standing: Option<Standing>,
 }
 
 /// For the API: a bearer.
-pub(crate) async fn bearer(State(hub): State<Hub>, request: Request, next: Next) -> Response {
-    if !bearer_of(request.headers()).is_some_and(|token| hub.check_token(token)) {
-        return Problem::unauthorized().into_response();
+pub(crate) async fn bearer(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let bearer = bearer_of(request.headers());
+    match identify(&door, bearer, access::of(&request)).await {
+        Ok(caller) => admit(caller, request, next).await,
+        Err(problem) => problem.into_response(),
     }
-    admit(request, next).await
 }
 
 /// For OpenAI's routes: a bearer, and OpenAI's shape if it is wrong.
-pub(crate) async fn openai(State(hub): State<Hub>, request: Request, next: Next) -> Response {
-    if !bearer_of(request.headers()).is_some_and(|token| hub.check_token(token)) {
-        return ApiError::from(Problem::unauthorized()).into_response();
+pub(crate) async fn openai(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let bearer = bearer_of(request.headers());
+    match identify(&door, bearer, access::of(&request)).await {
+        Ok(caller) => admit(caller, request, next).await,
+        Err(problem) => ApiError::from(problem).into_response(),
     }
-    admit(request, next).await
 }
 
 /// For WebSockets: a bearer or `?token=`.
-pub(crate) async fn socket(State(hub): State<Hub>, request: Request, next: Next) -> Response {
+pub(crate) async fn socket(State(door): State<Door>, request: Request, next: Next) -> Response {
     let in_query = token_of(request.uri());
-    if !bearer_of(request.headers())
-        .or(in_query.as_deref())
-        .is_some_and(|token| hub.check_token(token))
-    {
-        return Problem::unauthorized().into_response();
+    let bearer = bearer_of(request.headers()).or(in_query.as_deref());
+    match identify(&door, bearer, access::of(&request)).await {
+        Ok(caller) => admit(caller, request, next).await,
+        Err(problem) => problem.into_response(),
     }
-    admit(request, next).await
 }
 
 /// For the page: the cookie, a bearer, or the link with `?token=`, which is exchanged.
-pub(crate) async fn page(State(hub): State<Hub>, request: Request, next: Next) -> Response {
+pub(crate) async fn page(State(door): State<Door>, request: Request, next: Next) -> Response {
     if let Some(token) = token_of(request.uri()) {
-        if hub.check_token(&token) {
+        if door.hub.check_token(&token) {
             return exchange(&request, &token);
         }
-    } else if bearer_of(request.headers()).is_some_and(|token| hub.check_token(token))
-        || has_page_key(request.headers(), &hub.owner_token())
-    {
-        return admit(request, next).await;
+    } else if has_page_key(request.headers(), &door.hub.owner_token()) {
+        return admit(owner(), request, next).await;
+    } else if let Some(bearer) = bearer_of(request.headers()) {
+        return match identify(&door, Some(bearer), access::of(&request)).await {
+            Ok(caller) => admit(caller, request, next).await,
+            Err(problem) if problem.status != StatusCode::UNAUTHORIZED => problem.into_response(),
+            Err(_) => crate::page::locked(),
+        };
     }
     crate::page::locked()
 }
 
-async fn admit(mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Author::owner());
-    next.run(request).await
+fn owner() -> Caller {
+    Caller {
+        author: Author("owner".into()),
+        standing: None,
+    }
+}
+
+/// Who the bearer is, if he may do that.
+async fn identify(door: &Door, bearer: Option<&str>, access: Access) -> Result<Caller, Problem> {
+    let bearer = bearer.ok_or_else(Problem::unauthorized)?;
+    if door.hub.check_token(bearer) {
+        return Ok(owner());
+    }
+    let is_ours = OURS.iter().any(|ours| bearer.starts_with(ours));
+    let review = door.options.review.clone();
+    let review = review.filter(|_| !is_ours && bearer.len() <= MAX_BEARER_BYTES);
+    let standing = Standing {
+        review: review.ok_or_else(Problem::unauthorized)?,
+        bearer: bearer.into(),
+        access,
+    };
+    let author = standing.review.of(bearer, standing.access).await?;
+    Ok(Caller {
+        author: Author(author),
+        standing: Some(standing),
+    })
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown(why) => Self::unknown(why),
+            Refused::NotAllowed(why) => Self::not_allowed(why),
+            Refused::Unanswered(why) => Self::unanswered(why),
+        }
+    }
+}
+
+async fn admit(caller: Caller, mut request: Request, next: Next) -> Response {
+    let Caller { author, standing } = caller;
+    request.extensions_mut().insert(author);
+    let Some(standing) = standing else {
+        return next.run(request).await;
+    };
+    request.extensions_mut().insert(standing.clone());
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    // Who waits for a task may wait for minutes.
+    if begun.elapsed() > access::AGAIN && standing.is_lost().await {
+        return Problem::not_allowed("the right to do this was taken away meanwhile")
+            .into_response();
+    }
+    held(response, standing)
+}
+
+/// A stream is broken off once the right to it is gone.
+fn held(response: Response, standing: Standing) -> Response {
+    let kind = response.headers().get(CONTENT_TYPE);
+    if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let lost = Box::pin(standing.lost());
+    let pieces = stream::unfold(Some((body.into_data_stream(), lost)), |state| async move {
+        let (mut pieces, mut lost) = state?;
+        let piece = tokio::select! {
+            biased;
+            () = &mut lost => Err(Broken),
+            piece = pieces.next() => piece?.map_err(|_| Broken),
+        };
+        let rest = piece.is_ok().then_some((pieces, lost));
+        Some((piece, rest))
+    });
+    Response::from_parts(parts, Body::from_stream(pieces))
 }
 
 /// The token of one well-formed `Authorization` header; two of them are none.

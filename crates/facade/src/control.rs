@@ -4,7 +4,7 @@
 //! On the state's Unix socket everything is there without a token, because who calls is the
 //! kernel's word: root and the hub's own user may, and no process that descends from an instance,
 //! whatever its user: an agent that runs as the hub's user is still an agent. At the TCP door the
-//! owner's token opens it: there is one token, and who holds it is the owner.
+//! owner's token opens it, and whoever else may do what the route does (`access`).
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;

@@ -10,6 +10,8 @@ use axum::extract::FromRef;
 use hub::Hub;
 use tokio::sync::watch;
 
+use crate::access::Review;
+
 /// What the facade is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     /// Certificate and key, PEM files, of every TCP door; without them one is made where the
     /// address is not loopback.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Who vouches for callers with tokens that aren't ours, where somebody does.
+    pub review: Option<Review>,
 }
 
 impl Default for Options {
@@ -30,6 +34,7 @@ impl Default for Options {
             names: Vec::new(),
             max_connections: 24_576,
             tls: None,
+            review: None,
         }
     }
 }

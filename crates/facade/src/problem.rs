@@ -49,6 +49,14 @@ impl Problem {
         .into()
     }
 
+    pub(crate) fn unknown(detail: impl Into<String>) -> Self {
+        HubError::new(Code::Unauthorized, detail).into()
+    }
+
+    pub(crate) fn unanswered(detail: impl Into<String>) -> Self {
+        HubError::new(Code::Unavailable, detail).into()
+    }
+
     pub(crate) fn not_allowed(detail: impl Into<String>) -> Self {
         HubError::new(Code::NotAllowed, detail).into()
     }

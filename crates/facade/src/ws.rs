@@ -21,6 +21,7 @@ use hub::Hub;
 use hub::stream::FrameId;
 use serde::Deserialize;
 
+use crate::access::Standing;
 use crate::auth::Author;
 use crate::connection::Linger;
 use crate::decode::{PathOf, QueryOf, session_name};
@@ -48,12 +49,18 @@ struct Opening {
     _token: Option<String>,
 }
 
+/// Who asks, on which connection, and by which right if that can be taken away.
+type About = (
+    Extension<Author>,
+    Extension<Linger>,
+    Option<Extension<Standing>>,
+);
+
 async fn connect(
     State(door): State<Door>,
     PathOf(agent): PathOf<String>,
     QueryOf(opening): QueryOf<Opening>,
-    Extension(author): Extension<Author>,
-    Extension(linger): Extension<Linger>,
+    (Extension(author), Extension(linger), standing): About,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -67,7 +74,8 @@ async fn connect(
     };
     // Its agent is scaled by those that are open.
     let counted = door.hub.converse(&base.agent);
-    let conversation = Box::new(Conversation::new(door, base, open, linger));
+    let mut conversation = Box::new(Conversation::new(door, base, open, linger));
+    conversation.hold_by(standing.map(|Extension(standing)| standing));
     let sized = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES);

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{NOTHING_YET, Resumed, id_text};
+use crate::access::{self, Standing};
 use crate::connection::Linger;
 use crate::door::Door;
 use crate::frames;
@@ -32,6 +33,8 @@ enum End {
     Silent,
     Slow,
     Stopping,
+    /// The right to it was taken away.
+    Lost,
     /// Of a message.
     TooLarge,
     NotUtf8,
@@ -71,6 +74,8 @@ pub(super) struct Conversation {
     frames: Option<BoxStream<'static, Frame>>,
     heard: bool,
     linger: Linger,
+    /// What it is allowed by, where that can be taken away.
+    standing: Option<Box<Standing>>,
 }
 
 impl Conversation {
@@ -88,7 +93,12 @@ impl Conversation {
             frames: None,
             heard: true,
             linger,
+            standing: None,
         }
+    }
+
+    pub(super) fn hold_by(&mut self, standing: Option<Standing>) {
+        self.standing = standing.map(Box::new);
     }
 
     pub(super) async fn run(mut self: Box<Self>, mut socket: Box<WebSocket>) {
@@ -108,6 +118,7 @@ impl Conversation {
 
     async fn converse(&mut self, socket: &mut WebSocket) -> End {
         let mut ping_at = Instant::now() + PING;
+        let mut review_at = Instant::now() + access::AGAIN;
         let mut stop = self.door.stop.clone();
         loop {
             let done = tokio::select! {
@@ -115,11 +126,22 @@ impl Conversation {
                 frame = next(&mut self.frames) => self.pass(socket, frame).await,
                 () = std::future::ready(()), if self.frames.is_none() && !self.open.is_empty() => self.follow(socket).await,
                 () = sleep_until(ping_at) => { ping_at += PING; self.ping(socket).await }
+                () = sleep_until(review_at), if self.standing.is_some() => {
+                    review_at = Instant::now() + access::AGAIN;
+                    self.review().await
+                }
                 () = stop.raised() => Err(End::Stopping),
             };
             if let Err(end) = done {
                 return end;
             }
+        }
+    }
+
+    async fn review(&mut self) -> Result<(), End> {
+        match &self.standing {
+            Some(standing) if Box::pin(standing.is_lost()).await => Err(End::Lost),
+            _ => Ok(()),
         }
     }
 
@@ -142,6 +164,7 @@ impl Conversation {
     }
 
     async fn say(&mut self, socket: &mut WebSocket, text: &str) -> Result<(), End> {
+        self.review().await?;
         let result = match serde_json::from_str(text) {
             Ok(Said::Message { text }) => Box::pin(self.submit(text)).await,
             Err(e) => Err(HubError::new(
@@ -280,6 +303,10 @@ fn farewell(end: End) -> Option<CloseFrame> {
         End::Stopping => (
             close_code::RESTART,
             "the hub is stopping; reconnect with last=",
+        ),
+        End::Lost => (
+            close_code::POLICY,
+            "the right to talk to this agent was taken away",
         ),
         End::TooLarge => (
             close_code::SIZE,

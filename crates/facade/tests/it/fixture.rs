@@ -50,6 +50,11 @@ pub struct Served {
 
 impl Served {
     pub fn start() -> Self {
+        Self::start_with(facade::Options::default())
+    }
+
+    pub fn start_with(options: facade::Options) -> Self {
+        let door = options;
         let state = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -70,10 +75,7 @@ impl Served {
         };
         let (hub, _service) = runtime.block_on(Hub::start(options)).unwrap();
         let names = vec!["agents.example".to_owned()];
-        let options = facade::Options {
-            names,
-            ..facade::Options::default()
-        };
+        let options = facade::Options { names, ..door };
         let facade = runtime.spawn(facade::serve(hub.clone(), options));
         let socket = state.path().join("control.sock");
         let mut served = Self {

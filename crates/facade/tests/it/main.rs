@@ -10,5 +10,6 @@ mod door;
 mod fixture;
 mod openai;
 mod rest;
+mod review;
 mod sdk;
 mod socket;
