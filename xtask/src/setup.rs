@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: the Debian packages that the testbed's nodes need. As root it installs
+//! `cargo xtask setup`: the Debian packages that the testbed's nodes and the store's tests need. As root it installs
 //! those that are missing; otherwise it says what it would install and changes nothing.
 
 use std::process::{Command, Stdio};
@@ -21,6 +21,8 @@ pub const PACKAGES: &[&str] = &[
     // The pause image is a static C program.
     "gcc",
     "libc6-dev",
+    // The store's second database; tests make servers of their own from its programs.
+    "postgresql",
 ];
 
 /// Installs what is missing.

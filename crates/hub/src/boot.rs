@@ -55,6 +55,7 @@ pub(crate) fn open_log(
             key,
             create: true,
             previous_head: None,
+            address: None,
             now_ms: ground.now_ms(),
         };
         match Log::open_on(Arc::clone(ground) as Arc<dyn store::Ground>, dir, options) {

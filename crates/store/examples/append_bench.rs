@@ -1,15 +1,16 @@
 //! How many entries a second one writer makes durable, by group size, at 512 bytes of payload.
 //!
-//! `cargo run --release -p store --example append_bench [DIR]`; without DIR in a directory under the current one,
-//! because a temporary directory may lie in memory.
+//! `cargo run --release -p store --example append_bench [DIR [URL]]`; without DIR in a directory under the current one,
+//! because a temporary directory may lie in memory. With URL on that Postgres, in schemas that it makes and leaves.
 
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::{Batch, Log, NewEntry, Options, Row, SigningKey, StepRow};
+use store::{Batch, Log, Machine, NewEntry, Options, Place, Row, Server, SigningKey, StepRow};
 
 const GROUPS: [u64; 5] = [1, 4, 16, 64, 256];
 const TIME_PER_GROUP: Duration = Duration::from_secs(2);
@@ -25,11 +26,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("entries per commit | entries/s | commits/s | commit p50 us | p99 us");
     for group in GROUPS {
         let dir = base.join(format!("group-{group}"));
-        measure(&dir, group)?;
+        measure(&place(&dir, group)?, group)?;
         std::fs::remove_dir_all(&dir)?;
     }
     std::fs::remove_file(base.join("flush"))?;
     Ok(std::fs::remove_dir(base)?)
+}
+
+fn place(dir: &Path, group: u64) -> Result<Place, Box<dyn Error>> {
+    let dir = dir.to_owned();
+    Ok(match std::env::args().nth(2) {
+        None => Place::Directory(dir),
+        Some(url) => {
+            let name = format!("bench_{}_{group}", std::process::id());
+            let server = Server::parse(&url)?.beside(&name)?;
+            Place::Server { server, dir }
+        }
+    })
 }
 
 fn fdatasync_micros(dir: &Path) -> Result<u128, Box<dyn Error>> {
@@ -48,16 +61,17 @@ fn fdatasync_micros(dir: &Path) -> Result<u128, Box<dyn Error>> {
     Ok(micros[micros.len() / 2])
 }
 
-fn measure(dir: &Path, group: u64) -> Result<(), Box<dyn Error>> {
+fn measure(place: &Place, group: u64) -> Result<(), Box<dyn Error>> {
     let key = SigningKey::from_seed(&[1; 32])?;
     let options = Options {
         workspace: "bench".to_owned(),
         key,
         create: true,
         previous_head: None,
+        address: None,
         now_ms: 0,
     };
-    let mut log = Log::open(dir, options)?;
+    let mut log = Log::open_at(Arc::new(Machine), place, options)?;
     let mut commits = Vec::new();
     let started = Instant::now();
     while started.elapsed() < TIME_PER_GROUP {

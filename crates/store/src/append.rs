@@ -15,8 +15,8 @@ use crate::database::{Database, DatabaseError, Param};
 use crate::error::StoreError;
 use crate::row::{self, Row, payload_id, to_sql};
 
-const META_EDGE: &str = "edge";
-const META_WATERMARK: &str = "watermark";
+pub(crate) const META_EDGE: &str = "edge";
+pub(crate) const META_WATERMARK: &str = "watermark";
 /// Rows of table meta.
 pub(crate) const META_ROWS: u64 = 2;
 
@@ -45,6 +45,15 @@ pub(crate) struct Prepared<'a> {
     pub(crate) edge: Edge,
     pub(crate) head_number: u64,
     pub(crate) head: SignedHead,
+}
+
+/// A payload and its place.
+pub(crate) struct NewPayload<'a> {
+    pub(crate) seq: u64,
+    pub(crate) at: usize,
+    pub(crate) name: &'a str,
+    pub(crate) salt: &'a [u8; SALT_BYTES],
+    pub(crate) bytes: &'a [u8],
 }
 
 #[derive(Debug)]
@@ -95,6 +104,25 @@ impl<'a> Prepared<'a> {
             edge,
             head_number: end.head_count,
             head,
+        })
+    }
+
+    /// Sequence and bytes of each entry.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.seq, entry.bytes.as_slice()))
+    }
+
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = NewPayload<'_>> {
+        self.entries.iter().flat_map(|entry| {
+            let payloads = entry.payloads.iter().enumerate();
+            payloads.map(|(at, payload)| NewPayload {
+                seq: entry.seq,
+                at,
+                name: payload.name,
+                salt: &payload.salt,
+                bytes: payload.bytes,
+            })
         })
     }
 
@@ -243,9 +271,13 @@ pub(crate) fn write_watermark(
     database: &dyn Database,
     watermark: u64,
 ) -> Result<(), DatabaseError> {
+    write_meta(database, META_WATERMARK, &watermark_bytes(watermark))
+}
+
+pub(crate) fn watermark_bytes(watermark: u64) -> Vec<u8> {
     let mut value = cbor::Writer::new();
     value.uint(watermark);
-    write_meta(database, META_WATERMARK, &value.finish())
+    value.finish()
 }
 
 /// Entries below this are in the projections' tables.

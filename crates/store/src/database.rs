@@ -148,8 +148,43 @@ impl dyn Database + '_ {
 pub enum DatabaseError {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error("{}", said(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("connection to Postgres is closed")]
+    Closed,
+    #[error("failed to start what waits for Postgres")]
+    Runtime(#[source] io::Error),
+    #[error("disk fails")]
+    Ground(#[source] io::Error),
+    #[error("Postgres runs with fsync off: nothing that it says is durable")]
+    NotDurable,
+    #[error(
+        "role {role} may not make schema {schema}: let its owner run CREATE SCHEMA {schema} AUTHORIZATION {role}"
+    )]
+    NoSchema { schema: String, role: String },
+    #[error("text has a byte of value zero, which Postgres can't hold")]
+    ZeroByte,
+    #[error("{holder} has the lease, for {left_ms} ms unless it is renewed")]
+    LeaseHeld {
+        holder: String,
+        /// Where it is found.
+        address: Option<String>,
+        left_ms: i64,
+    },
+    #[error("lease is lost to {holder}")]
+    LeaseLost { holder: String },
+    #[error("log was opened without its lease")]
+    NoLease,
     #[error("column {at} has no {wanted}")]
     Column { at: usize, wanted: &'static str },
+}
+
+/// What a server says is in the error below the driver's, or in its own fields.
+fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("Postgres says {}: {}", said.code().code(), said.message()),
+        None => error.to_string(),
+    }
 }
 
 impl DatabaseError {

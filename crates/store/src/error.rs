@@ -45,6 +45,27 @@ pub enum OpenError {
         heads_size: u64,
         head_number: u64,
     },
+    /// The heads of this machine know of commits that the server no longer has.
+    #[error(
+        "{} ends at entry count {log_size}, but head {head_number} in {} was signed at {heads_size}: the server has lost \
+         the last {} entries (a restore, or a fail-over to a copy that lagged, does that)",
+        path.display(), heads.display(), heads_size.saturating_sub(*log_size)
+    )]
+    EntriesLost {
+        path: PathBuf,
+        heads: PathBuf,
+        log_size: u64,
+        heads_size: u64,
+        head_number: u64,
+    },
+    #[error("{} is written by {holder}, whose lease ends in {left_ms} ms unless it is renewed", path.display())]
+    LeaseHeld {
+        path: PathBuf,
+        holder: String,
+        /// Where that one is found.
+        address: Option<String>,
+        left_ms: i64,
+    },
     #[error("failed to use {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("failed to read or write {}", path.display())]

@@ -39,6 +39,16 @@ impl HeadsFile {
         Ok(HeadsFile { file })
     }
 
+    /// Puts a file in place that begins with this head.
+    pub(crate) fn begin(path: &Path, number: u64, head: &SignedHead) -> io::Result<HeadsFile> {
+        let beside = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&beside)?.write_all(&record(number, head))?;
+        std::fs::rename(&beside, path)?;
+        HeadsFile::open(path)
+    }
+
     pub(crate) fn append(&mut self, number: u64, head: &SignedHead) -> io::Result<()> {
         self.file.write_all(&record(number, head))
     }
@@ -161,6 +171,12 @@ impl HeadsReader {
         } else {
             Next::Other
         })
+    }
+
+    /// Number of the first record; the file is read from its start again.
+    pub(crate) fn first(&mut self) -> io::Result<Option<u64>> {
+        let first = self.beyond()?;
+        Ok(first.and_then(|record| record.number))
     }
 
     /// What stands behind the last expected record; `None` if nothing does. At most one record is read.

@@ -17,9 +17,13 @@ mod erase;
 mod error;
 mod ground;
 mod heads;
+mod health;
 mod log;
 mod open;
+mod open_server;
 mod payload;
+mod place;
+mod postgres;
 mod reader;
 mod rebuild;
 mod row;
@@ -38,17 +42,20 @@ pub use database::DatabaseError;
 pub use directory::RESERVE_BYTES;
 pub use error::{OpenError, StoreError};
 pub use ground::{Ground, Machine, Stage};
+pub use health::{Health, Trouble};
 pub use ledger::{
     Entry, Hash, Head, MAX_PAYLOADS, Paths, PayloadDigest, PublicKey, SALT_BYTES, SaltedPayload,
     SignedHead, SigningKey, leaf_hash, payload_digest, verify_inclusion,
 };
 pub use log::{Log, Options};
 pub use payload::PayloadRow;
+pub use place::Place;
+pub use postgres::{Server, ServerError};
 pub use reader::Reader;
-pub use rebuild::{Fold, RebuildError, RebuildMode, Rebuilt, rebuild};
+pub use rebuild::{Fold, RebuildError, RebuildMode, Rebuilt, rebuild, rebuild_at};
 pub use row::{Row, RowKey};
 pub use session::SessionRow;
 pub use state::StateRow;
 pub use step::StepRow;
 pub use task::{TERMINAL_STATES, TaskCursor, TaskFilter, TaskRow};
-pub use verify::{Mismatch, Report, VerifyError, VerifyOptions, verify};
+pub use verify::{Mismatch, Report, VerifyError, VerifyOptions, verify, verify_at};

@@ -4,7 +4,7 @@
 //! go on where the heads file knows of more than the database holds, because the next commit would bury what was lost.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +19,10 @@ use crate::erase;
 use crate::error::{OpenError, StoreError};
 use crate::ground::{Ground, Machine, Stage};
 use crate::heads::HeadsFile;
+use crate::health::{Health, Trouble};
 use crate::open;
+use crate::open_server;
+use crate::place::Place;
 use crate::reader::Reader;
 
 /// How to open a log.
@@ -35,12 +38,14 @@ pub struct Options {
     pub previous_head: Option<String>,
     /// For a new log: the wall clock.
     pub now_ms: i64,
+    /// On a server: where others who want the log find its writer.
+    pub address: Option<String>,
 }
 
 /// A log open for appending. It blocks; one thread owns it.
 #[derive(Debug)]
 pub struct Log {
-    dir: PathBuf,
+    place: Place,
     reader: Reader,
     key: SigningKey,
     heads: HeadsFile,
@@ -53,6 +58,7 @@ pub struct Log {
     healed_heads: u64,
     has_failed: bool,
     ground: Arc<dyn Ground>,
+    health: Health,
     _lock: Lock,
 }
 
@@ -68,16 +74,38 @@ impl Log {
         dir: &Path,
         options: Options,
     ) -> Result<Log, OpenError> {
-        directory::prepare(dir, options.create)?;
+        Log::open_at(ground, &dir.into(), options)
+    }
+
+    /// The same wherever it lies.
+    pub fn open_at(
+        ground: Arc<dyn Ground>,
+        place: &Place,
+        options: Options,
+    ) -> Result<Log, OpenError> {
+        let (dir, path) = (place.dir(), place.shown());
+        let on_server = matches!(place, Place::Server { .. });
+        directory::prepare(dir, options.create || on_server)?;
         let lock = directory::lock(dir)?;
-        let reader = open::database(dir, &options, ground.as_ref())?;
-        let end = open::end(dir, &reader)?;
-        let (heads, healed_heads) = open::heads(dir, &reader, &end)?;
-        let path = directory::database_path(dir);
+        let (reader, health) = match place {
+            Place::Directory(dir) => {
+                let reader = open::database(dir, &options, ground.as_ref())?;
+                (reader, Health::default())
+            }
+            Place::Server { server, dir } => {
+                open_server::database(server, dir, &options, ground.as_ref())?
+            }
+        };
+        open::check_owner(&reader, &options, &path)?;
+        let end = open::end(&path, &reader)?;
+        let (heads, healed_heads) = match place {
+            Place::Directory(dir) => open::heads(dir, &reader, &end)?,
+            Place::Server { server, dir } => open_server::heads(dir, server, &reader, &end)?,
+        };
         let begun = reader.database().begin_writing();
         begun.map_err(|source| OpenError::Database { path, source })?;
         Ok(Log {
-            dir: dir.to_owned(),
+            place: place.clone(),
             reader,
             key: options.key,
             heads,
@@ -89,6 +117,7 @@ impl Log {
             healed_heads,
             has_failed: false,
             ground,
+            health,
             _lock: lock,
         })
     }
@@ -113,7 +142,7 @@ impl Log {
             erasures: &erasures,
             rows: (!batch.rows_later).then_some(&batch.rows),
         };
-        let reach = |stage| self.ground.reach(&self.dir, stage);
+        let reach = |stage| self.ground.reach(self.place.dir(), stage);
         if let Err(source) = self.reader.database().write(&writing, &reach) {
             return Err(self.fail(StoreError::Commit(source)));
         }
@@ -129,7 +158,7 @@ impl Log {
 
     /// A connection of its own for reading.
     pub fn reader(&self) -> Result<Reader, OpenError> {
-        Reader::open(&self.dir)
+        Reader::open_at(&self.place)
     }
 
     /// Reads on the writer's own connection: the last commit's state.
@@ -158,14 +187,24 @@ impl Log {
     }
 
     /// How many heads the start had to add to the heads file. One is what a kill between commit and append leaves;
-    /// more means that the machine lost power, or that someone cut the file.
+    /// more means that the machine lost power, or that someone cut the file; of a log on a server, that other machines
+    /// wrote meanwhile.
     pub fn healed_heads(&self) -> u64 {
         self.healed_heads
     }
 
-    /// Whether less than [`crate::RESERVE_BYTES`] are free: then new intents should be refused and results written.
+    /// Whether less than [`crate::RESERVE_BYTES`] are free: then new intents should be refused and results written. Of a
+    /// server only that is known which it said when it last had no room.
     pub fn low_space(&self) -> std::io::Result<bool> {
-        self.ground.is_low(&self.dir)
+        match &self.place {
+            Place::Directory(dir) => self.ground.is_low(dir),
+            Place::Server { .. } => Ok(self.health.trouble() == Trouble::Full),
+        }
+    }
+
+    /// For those who ask while the writer may be waiting.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Ends in good order: the heads file is flushed and the WAL moved into the database.
@@ -216,9 +255,9 @@ impl Log {
     }
 
     fn append_head(&mut self, prepared: &Prepared<'_>) -> std::io::Result<()> {
-        self.ground.reach(&self.dir, Stage::Committed)?;
+        self.ground.reach(self.place.dir(), Stage::Committed)?;
         self.heads.append(prepared.head_number, &prepared.head)?;
-        self.ground.reach(&self.dir, Stage::Headed)
+        self.ground.reach(self.place.dir(), Stage::Headed)
     }
 
     fn fail(&mut self, error: StoreError) -> StoreError {

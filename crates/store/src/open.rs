@@ -58,24 +58,36 @@ pub(crate) fn database(
         create(&sqlite, &path, options, ground)?;
         directory::sync(dir).map_err(|source| io_error(dir, source))?;
     }
-    let reader = Reader::on_sqlite(sqlite, &path)?;
-    check_owner(&reader, options, &path)?;
-    Ok(reader)
+    Reader::on_sqlite(sqlite, &path)
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> OpenError {
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> OpenError {
     OpenError::Io {
         path: path.to_owned(),
         source,
     }
 }
 
-/// Makes the tables and the first entry in one transaction, under a new incarnation.
+/// Makes the tables and the first entry in one transaction.
 fn create(
     sqlite: &Sqlite,
     path: &Path,
     options: &Options,
     ground: &dyn Ground,
+) -> Result<(), OpenError> {
+    first_entry(options, ground, &|prepared| {
+        commit_first(sqlite, prepared).map_err(|source| OpenError::Database {
+            path: path.to_owned(),
+            source,
+        })
+    })
+}
+
+/// Prepares the entry that begins a log, under a new incarnation.
+pub(crate) fn first_entry(
+    options: &Options,
+    ground: &dyn Ground,
+    write: &dyn Fn(&Prepared<'_>) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let mut incarnation = [0; 16];
     ground
@@ -104,10 +116,7 @@ fn create(
     };
     let prepared =
         Prepared::new(&end, &NothingBefore(ground), &[&first]).map_err(OpenError::FirstEntry)?;
-    commit_first(sqlite, &prepared).map_err(|source| OpenError::Database {
-        path: path.to_owned(),
-        source,
-    })
+    write(&prepared)
 }
 
 struct NothingBefore<'a>(&'a dyn Ground);
@@ -132,7 +141,11 @@ fn commit_first(sqlite: &Sqlite, prepared: &Prepared<'_>) -> Result<(), Database
     Ok(transaction.commit()?)
 }
 
-fn check_owner(reader: &Reader, options: &Options, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_owner(
+    reader: &Reader,
+    options: &Options,
+    path: &Path,
+) -> Result<(), OpenError> {
     let path = path.to_owned();
     let found = reader.origin().rsplit('/').nth(1).unwrap_or_default();
     if found != options.workspace {
@@ -149,23 +162,12 @@ fn check_owner(reader: &Reader, options: &Options, path: &Path) -> Result<(), Op
 }
 
 /// Reads where the log ends, and checks the last head and the last entry against each other.
-pub(crate) fn end(dir: &Path, reader: &Reader) -> Result<End, OpenError> {
-    let path = database_path(dir);
+pub(crate) fn end(path: &Path, reader: &Reader) -> Result<End, OpenError> {
     let damaged = |what: &str| OpenError::Damaged {
-        path: path.clone(),
+        path: path.to_owned(),
         what: what.to_owned(),
     };
-    let failed = |error| match error {
-        StoreError::Read(source) => OpenError::Database {
-            path: path.clone(),
-            source,
-        },
-        StoreError::Damaged { what } => OpenError::Damaged {
-            path: path.clone(),
-            what,
-        },
-        _ => damaged("log"),
-    };
+    let failed = |error| unread(path, error);
     let edge = append::read_edge(reader.database()).map_err(failed)?;
     let size = reader.size().map_err(failed)?;
     let head_count = reader.head_count().map_err(failed)?;
@@ -202,6 +204,17 @@ pub(crate) fn end(dir: &Path, reader: &Reader) -> Result<End, OpenError> {
         last_head,
         watermark,
     })
+}
+
+/// Why what is there can't be opened.
+pub(crate) fn unread(path: &Path, error: StoreError) -> OpenError {
+    let path = path.to_owned();
+    let what = match error {
+        StoreError::Read(source) => return OpenError::Database { path, source },
+        StoreError::Damaged { what } => what,
+        _ => "log".to_owned(),
+    };
+    OpenError::Damaged { path, what }
 }
 
 /// Opens the heads file and writes what it lacks. Returns how many heads that were.
@@ -267,7 +280,7 @@ fn heal(
 }
 
 /// Fails if the last record of the heads file has a number that the database doesn't.
-fn refuse_if_heads_know_more(dir: &Path, head_count: u64) -> Result<(), OpenError> {
+pub(crate) fn refuse_if_heads_know_more(dir: &Path, head_count: u64) -> Result<(), OpenError> {
     let path = heads_path(dir);
     if directory::length_of(&path).map_err(|source| io_error(&path, source))? == 0 {
         return Ok(());
@@ -297,7 +310,7 @@ fn refuse_if_heads_know_more(dir: &Path, head_count: u64) -> Result<(), OpenErro
     })
 }
 
-fn with_log_size(error: OpenError, size: u64) -> OpenError {
+pub(crate) fn with_log_size(error: OpenError, size: u64) -> OpenError {
     match error {
         OpenError::EntriesMissing {
             path,

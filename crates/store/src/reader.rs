@@ -15,6 +15,9 @@ use crate::create::Created;
 use crate::database::{Columns, Database, DatabaseError, Param};
 use crate::directory::database_path;
 use crate::error::{OpenError, StoreError};
+use crate::open_server;
+use crate::place::Place;
+use crate::postgres::{Postgres, Server};
 use crate::row::{payload_ids, to_sql};
 use crate::schema::{self, Format};
 use crate::sqlite::Sqlite;
@@ -32,6 +35,18 @@ pub struct Reader {
 impl Reader {
     /// Opens a log for reading, whether or not a writer has it open.
     pub fn open(dir: &Path) -> Result<Reader, OpenError> {
+        Reader::open_at(&dir.into())
+    }
+
+    /// The same wherever it lies.
+    pub fn open_at(place: &Place) -> Result<Reader, OpenError> {
+        match place {
+            Place::Directory(dir) => Reader::open_file(dir),
+            Place::Server { server, .. } => open_server::reader(server),
+        }
+    }
+
+    fn open_file(dir: &Path) -> Result<Reader, OpenError> {
         let path = database_path(dir);
         if !path.is_file() {
             return Err(OpenError::NotFound { path });
@@ -47,6 +62,11 @@ impl Reader {
     pub(crate) fn on_sqlite(sqlite: Sqlite, path: &Path) -> Result<Reader, OpenError> {
         let format = schema::format_of(sqlite.connection()).map_err(DatabaseError::from);
         Reader::new(Box::new(sqlite), format, path)
+    }
+
+    /// The format was looked at.
+    pub(crate) fn on_server(postgres: Postgres, server: &Server) -> Result<Reader, OpenError> {
+        Reader::new(Box::new(postgres), Ok(Format::Known), &server.shown())
     }
 
     fn new(
@@ -185,6 +205,22 @@ impl Reader {
         let sql = "SELECT size, root, signature FROM head WHERE number = ?1";
         let params = [Param::Integer(to_sql(number))];
         self.database.first(sql, &params, |row| self.head_from(row))
+    }
+
+    /// Up to `limit` heads from this number on, each with its own.
+    pub(crate) fn heads(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, SignedHead)>, StoreError> {
+        let sql = "SELECT size, root, signature, number FROM head WHERE number >= ?1 ORDER BY number LIMIT ?2";
+        let params = [
+            Param::Integer(to_sql(from)),
+            Param::Integer(to_sql(limit as u64)),
+        ];
+        self.database.all(sql, &params, |row| {
+            Ok((row.integer(3)?.cast_unsigned(), self.head_from(row)?))
+        })
     }
 
     /// `row` begins with size, root and signature.

@@ -16,6 +16,8 @@ use crate::database::{Database, DatabaseError, Rows, Value};
 use crate::directory::{self, database_path};
 use crate::error::{OpenError, StoreError};
 use crate::open;
+use crate::open_server;
+use crate::place::Place;
 use crate::reader::Reader;
 use crate::row::{PROJECTIONS, Projection, Row};
 use crate::schema;
@@ -90,14 +92,30 @@ pub fn rebuild(
     fold: &mut dyn Fold,
     mode: RebuildMode,
 ) -> Result<Rebuilt, RebuildError> {
-    match mode {
-        RebuildMode::Check => check(dir, fold),
-        RebuildMode::Write => write(dir, fold),
+    rebuild_at(&dir.into(), fold, mode)
+}
+
+/// The same wherever it lies.
+pub fn rebuild_at(
+    place: &Place,
+    fold: &mut dyn Fold,
+    mode: RebuildMode,
+) -> Result<Rebuilt, RebuildError> {
+    match (mode, place) {
+        (RebuildMode::Check, place) => check(place, fold),
+        (RebuildMode::Write, Place::Directory(dir)) => write(dir, fold),
+        (RebuildMode::Write, Place::Server { server, .. }) => {
+            let reader = open_server::exclusive(server)?;
+            open::end(&place.shown(), &reader)?;
+            let rebuilt = replace_all(&reader, fold)?;
+            reader.database().close()?;
+            Ok(rebuilt)
+        }
     }
 }
 
-fn check(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
-    let reader = Reader::open(dir)?;
+fn check(place: &Place, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
+    let reader = Reader::open_at(place)?;
     let mut checked = None;
     reader.database().snapshot(&mut || {
         checked = Some(compare_all(&reader, fold));
@@ -141,7 +159,7 @@ fn write(dir: &Path, fold: &mut dyn Fold) -> Result<Rebuilt, RebuildError> {
     })?;
     let sqlite = Sqlite::new(connection, dir.to_owned());
     let reader = Reader::on_sqlite(sqlite, &path)?;
-    let end = open::end(dir, &reader)?;
+    let end = open::end(&path, &reader)?;
     open::heads(dir, &reader, &end)?;
     reader.database().begin_writing()?;
     replace_all(&reader, fold)

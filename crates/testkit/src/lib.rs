@@ -22,6 +22,7 @@ pub mod http;
 pub mod mcp_server;
 #[cfg(feature = "pod")]
 pub mod pod_door;
+pub mod postgres;
 pub mod processes;
 pub mod provider;
 pub mod random;

@@ -1,7 +1,5 @@
 //! The walk itself: entries in order, each with its payloads, and each head when the walk has reached its size.
 
-use std::path::Path;
-
 use ledger::{Entry, SaltedPayload, SignedHead, Verifier};
 
 use super::heads::HeadsWalk;
@@ -9,12 +7,13 @@ use super::{Mismatch, Report, VerifyError, derived, from_store, unreadable};
 use crate::batch::KIND_ERASED;
 use crate::database::{DatabaseError, Rows};
 use crate::erase::erasures_of;
+use crate::place::Place;
 use crate::reader::{Reader, salted};
 use crate::row::{payload_id, payload_place};
 
 /// Walks the log; the caller holds a read transaction.
 pub(super) fn run(
-    dir: &Path,
+    place: &Place,
     reader: &Reader,
     since: Option<&SignedHead>,
 ) -> Result<Report, VerifyError> {
@@ -24,7 +23,7 @@ pub(super) fn run(
     let mut walk = Walk {
         reader,
         verifier: Verifier::new(reader.public_key().clone()),
-        heads: HeadsWalk::new(dir, head_count),
+        heads: HeadsWalk::new(place, head_count)?,
         since,
     };
     walk.entries()?;

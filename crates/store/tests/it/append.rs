@@ -5,72 +5,74 @@ use std::os::unix::fs::PermissionsExt;
 
 use store::{Batch, StoreError};
 
-use crate::fixture::{batch, chain, entry, examine, fill, open, temp};
+use crate::fixture::{batch, chain, entry, examine, fill, on_both, open, temp};
 
 #[test]
 fn what_was_appended_is_read_after_a_restart() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    let first = batch(&log, vec![entry(1), entry(2)]);
-    let appended = log.append(&first).unwrap();
-    assert_eq!((appended.first_seq, appended.size), (1, 3));
-    assert_eq!(appended.head.head.size, 3);
-    let incarnation = log.incarnation().to_owned();
-    log.close().unwrap();
+    on_both(|home| {
+        let mut log = home.open();
+        let first = batch(&log, vec![entry(1), entry(2)]);
+        let appended = log.append(&first).unwrap();
+        assert_eq!((appended.first_seq, appended.size), (1, 3));
+        assert_eq!(appended.head.head.size, 3);
+        let incarnation = log.incarnation().to_owned();
+        log.close().unwrap();
 
-    let mut log = open(dir.path());
-    assert_eq!(
-        (log.size(), log.incarnation(), log.healed_heads()),
-        (3, incarnation.as_str(), 0)
-    );
-    assert_eq!(log.last_head(), &appended.head);
-    let second = batch(&log, vec![entry(4)]);
-    assert_eq!(log.append(&second).unwrap().first_seq, 3);
-    let read = log.reader().unwrap();
-    let entries = read.entries(0, 10).unwrap();
-    assert_eq!(
-        entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
-        [0, 1, 2, 3]
-    );
-    // entry(1) and entry(4) have the same author, whose counter goes on after the restart.
-    assert_eq!((entries[1].author_seq, entries[3].author_seq), (0, 1));
-    assert_eq!(entries[1].data, entry(1).data);
-    assert_eq!(
-        read.payload(1, "text").unwrap().unwrap(),
-        entry(1).payloads[0].1
-    );
-    examine(dir.path()).unwrap();
+        let mut log = home.open();
+        assert_eq!(
+            (log.size(), log.incarnation(), log.healed_heads()),
+            (3, incarnation.as_str(), 0)
+        );
+        assert_eq!(log.last_head(), &appended.head);
+        let second = batch(&log, vec![entry(4)]);
+        assert_eq!(log.append(&second).unwrap().first_seq, 3);
+        let read = log.reader().unwrap();
+        let entries = read.entries(0, 10).unwrap();
+        assert_eq!(
+            entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
+            [0, 1, 2, 3]
+        );
+        // entry(1) and entry(4) have the same author, whose counter goes on after the restart.
+        assert_eq!((entries[1].author_seq, entries[3].author_seq), (0, 1));
+        assert_eq!(entries[1].data, entry(1).data);
+        assert_eq!(
+            read.payload(1, "text").unwrap().unwrap(),
+            entry(1).payloads[0].1
+        );
+        home.examine().unwrap();
+    });
 }
 
 #[test]
 fn a_batch_that_is_refused_leaves_no_trace() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 2);
-    let (size, head) = (log.size(), log.last_head().clone());
-    let mut control = entry(9);
-    control.subject = "\u{7}".to_owned();
-    let mut twice = entry(9);
-    twice.payloads.push(twice.payloads[0].clone());
-    let mut reserved = entry(9);
-    reserved.kind = "log.created".to_owned();
-    let rows_only = Batch {
-        rows: batch(&log, vec![entry(9)]).rows,
-        ..Batch::default()
-    };
-    for bad in [
-        batch(&log, vec![entry(8), control]),
-        batch(&log, vec![twice]),
-        batch(&log, vec![reserved]),
-        rows_only,
-        Batch::default(),
-    ] {
-        let error = log.append(&bad).unwrap_err();
-        assert!(!error.is_fatal(), "{}", chain(&error));
-    }
-    assert_eq!((log.size(), log.last_head()), (size, &head));
-    fill(&mut log, 1);
-    examine(dir.path()).unwrap();
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 2);
+        let (size, head) = (log.size(), log.last_head().clone());
+        let mut control = entry(9);
+        control.subject = "\u{7}".to_owned();
+        let mut twice = entry(9);
+        twice.payloads.push(twice.payloads[0].clone());
+        let mut reserved = entry(9);
+        reserved.kind = "log.created".to_owned();
+        let rows_only = Batch {
+            rows: batch(&log, vec![entry(9)]).rows,
+            ..Batch::default()
+        };
+        for bad in [
+            batch(&log, vec![entry(8), control]),
+            batch(&log, vec![twice]),
+            batch(&log, vec![reserved]),
+            rows_only,
+            Batch::default(),
+        ] {
+            let error = log.append(&bad).unwrap_err();
+            assert!(!error.is_fatal(), "{}", chain(&error));
+        }
+        assert_eq!((log.size(), log.last_head()), (size, &head));
+        fill(&mut log, 1);
+        home.examine().unwrap();
+    });
 }
 
 #[test]
@@ -96,21 +98,22 @@ fn after_a_failed_commit_the_log_takes_nothing_more() {
 
 #[test]
 fn a_reader_sees_whole_commits_while_the_writer_goes_on() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 3);
-    let reader = log.reader().unwrap();
-    let size = log.size();
-    reader
-        .snapshot(|reader| {
-            assert_eq!(reader.size()?, size);
-            fill(&mut log, 1);
-            assert_eq!(reader.size()?, size);
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(reader.size().unwrap(), log.size());
-    assert_eq!(reader.last_head().unwrap().as_ref(), Some(log.last_head()));
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 3);
+        let reader = log.reader().unwrap();
+        let size = log.size();
+        reader
+            .snapshot(|reader| {
+                assert_eq!(reader.size()?, size);
+                fill(&mut log, 1);
+                assert_eq!(reader.size()?, size);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(reader.size().unwrap(), log.size());
+        assert_eq!(reader.last_head().unwrap().as_ref(), Some(log.last_head()));
+    });
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! A writer killed at any moment: what it acknowledged is there, and the log is whole.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::fixture::{copy, examine, fill, open, temp};
+use store::{Log, Machine, Place, Server};
+
+use crate::fixture::{Home, copy, examine, fill, open, options, temp};
 
 const DIR: &str = "MAINSTAY_TEST_LOG";
+const SERVER: &str = "MAINSTAY_TEST_LOG_SERVER";
 
 /// Not a test of its own: what the killed process runs. It says the log's size after each commit.
 #[test]
@@ -15,14 +20,25 @@ fn append_until_killed() {
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
-    let mut log = open(Path::new(&dir));
+    let place = match std::env::var(SERVER) {
+        Ok(url) => Place::Server {
+            server: Server::parse(&url).unwrap(),
+            dir: PathBuf::from(&dir),
+        },
+        Err(_) => Place::Directory(PathBuf::from(&dir)),
+    };
+    // The one before was killed and has given no lease back.
+    let mut log = testkit::until("the log is free", Duration::from_secs(30), || {
+        Log::open_at(Arc::new(Machine), &place, options()).ok()
+    });
     loop {
         fill(&mut log, 1);
         println!("\nsize {}", log.size());
     }
 }
 
-fn start(dir: &Path) -> Child {
+fn start(dir: &Path, server: Option<&str>) -> Child {
+    let server = server.map(|url| (SERVER, url));
     Command::new(std::env::current_exe().unwrap())
         .args([
             "--ignored",
@@ -31,6 +47,7 @@ fn start(dir: &Path) -> Child {
             "crash::append_until_killed",
         ])
         .env(DIR, dir)
+        .envs(server)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -41,7 +58,7 @@ fn what_a_killed_writer_acknowledged_is_there_and_the_log_is_whole() {
     let dir = temp();
     let mut acknowledged = 0;
     for round in 1..=8 {
-        let mut child = start(dir.path());
+        let mut child = start(dir.path(), None);
         let lines = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok);
@@ -63,5 +80,26 @@ fn what_a_killed_writer_acknowledged_is_there_and_the_log_is_whole() {
         assert!(log.healed_heads() <= 1);
         log.close().unwrap();
         examine(crashed.path()).unwrap();
+    }
+}
+
+#[test]
+fn what_a_killed_writer_acknowledged_is_on_its_server_and_the_next_goes_on() {
+    let Some(home) = Home::server() else { return };
+    for round in 1..=3 {
+        let mut child = start(home.dir(), Some(&home.url()));
+        let lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let sizes = lines.filter_map(|line| line.strip_prefix("size ")?.parse::<u64>().ok());
+        let mut acknowledged = 0;
+        let mut sizes = sizes.inspect(|size| acknowledged = *size);
+        assert!(sizes.nth(round * 3).is_some(), "the writer ended by itself");
+        child.kill().unwrap();
+        sizes.by_ref().for_each(drop);
+        child.wait().unwrap();
+        let size = home.reader().unwrap().size().unwrap();
+        assert!(size >= acknowledged, "{size} of {acknowledged}");
+        home.examine().unwrap();
     }
 }

@@ -3,12 +3,28 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use store::{
-    Batch, Entry, Fold, Log, NewEntry, Options, Reader, RebuildMode, Row, RowKey, SessionRow,
-    SigningKey, StateRow, StepRow, TaskRow, VerifyOptions, blob_name, rebuild, verify,
+    Batch, Entry, Fold, Ground, Log, Machine, NewEntry, OpenError, Options, Place, Reader,
+    RebuildError, RebuildMode, Rebuilt, Report, Row, RowKey, Server, SessionRow, SigningKey,
+    StateRow, StepRow, TaskRow, VerifyError, VerifyOptions, blob_name, rebuild_at, verify_at,
 };
 use tempfile::TempDir;
+use testkit::postgres::Postgres;
+
+const TABLES: [&str; 10] = [
+    "meta",
+    "entry",
+    "payload",
+    "author",
+    "head",
+    "task",
+    "step",
+    "session",
+    "idempotency",
+    "state",
+];
 
 pub(crate) const MAC: [u8; 32] = [0x5a; 32];
 
@@ -23,11 +39,134 @@ pub(crate) fn options() -> Options {
         create: true,
         previous_head: None,
         now_ms: 1_000,
+        address: None,
     }
 }
 
 pub(crate) fn open(dir: &Path) -> Log {
     Log::open(dir, options()).unwrap()
+}
+
+/// Where one test's log lies.
+pub(crate) struct Home {
+    place: Place,
+    dir: TempDir,
+    server: Option<(&'static Postgres, String)>,
+}
+
+/// Runs a test on a directory and, where one is installed, on a Postgres.
+pub(crate) fn on_both(test: impl Fn(&Home)) {
+    test(&Home::directory());
+    if let Some(home) = Home::server() {
+        test(&home);
+    }
+}
+
+impl Home {
+    pub(crate) fn directory() -> Home {
+        let dir = temp();
+        let place = Place::Directory(dir.path().to_owned());
+        Home {
+            place,
+            dir,
+            server: None,
+        }
+    }
+
+    pub(crate) fn server() -> Option<Home> {
+        let postgres = Postgres::shared()?;
+        let dir = temp();
+        let url = postgres.url();
+        let schema = url.split_once("schema=").unwrap().1.to_owned();
+        let place = Place::Server {
+            server: Server::parse(&url).unwrap(),
+            dir: dir.path().to_owned(),
+        };
+        let server = Some((postgres, schema));
+        Some(Home { place, dir, server })
+    }
+
+    pub(crate) fn is_on_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The log's directory, or the one beside the server.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(crate) fn open(&self) -> Log {
+        self.try_open(options()).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, options: Options) -> Result<Log, OpenError> {
+        self.open_on(Arc::new(Machine), options)
+    }
+
+    pub(crate) fn open_on(
+        &self,
+        ground: Arc<dyn Ground>,
+        options: Options,
+    ) -> Result<Log, OpenError> {
+        Log::open_at(ground, &self.place, options)
+    }
+
+    pub(crate) fn reader(&self) -> Result<Reader, OpenError> {
+        Reader::open_at(&self.place)
+    }
+
+    pub(crate) fn verify(&self, options: &VerifyOptions) -> Result<Report, VerifyError> {
+        verify_at(&self.place, options)
+    }
+
+    pub(crate) fn rebuild(
+        &self,
+        fold: &mut dyn Fold,
+        mode: RebuildMode,
+    ) -> Result<Rebuilt, RebuildError> {
+        rebuild_at(&self.place, fold, mode)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let (postgres, schema) = self.server.as_ref().unwrap();
+        postgres.url_of(schema)
+    }
+
+    /// Changes what is stored behind the log's back.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        match &self.server {
+            Some((postgres, schema)) => {
+                postgres.sql(&format!("SET search_path TO {schema}; {sql}"))
+            }
+            None => {
+                let path = self.dir.path().join("log.db");
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.execute(sql, []).unwrap();
+                String::new()
+            }
+        }
+    }
+
+    pub(crate) fn examine(&self) -> Result<String, String> {
+        examine_at(&self.place)?;
+        Ok(self.dump())
+    }
+
+    /// Every value in every table, and the heads file of a directory.
+    pub(crate) fn dump(&self) -> String {
+        if !self.is_on_server() {
+            return dump(self.dir.path());
+        }
+        let tables = TABLES.map(|table| {
+            let rows = self.sql(&format!("SELECT * FROM {table} ORDER BY 1, 2"));
+            format!("{table}\n{rows}\n")
+        });
+        tables.concat()
+    }
 }
 
 pub(crate) fn temp() -> TempDir {
@@ -176,23 +315,28 @@ pub(crate) fn copy(from: &Path) -> TempDir {
 
 /// Verifies a log and its projections with the key from elsewhere; on success gives all that it says, as text.
 pub(crate) fn examine(dir: &Path) -> Result<String, String> {
-    let reader = Reader::open(dir).map_err(|error| chain(&error))?;
+    examine_at(&dir.into())?;
+    Ok(dump(dir))
+}
+
+fn examine_at(place: &Place) -> Result<(), String> {
+    let reader = Reader::open_at(place).map_err(|error| chain(&error))?;
     let public_key = Some(
         key()
             .public_key(reader.origin())
             .map_err(|error| chain(&error))?,
     );
     drop(reader);
-    verify(
-        dir,
+    verify_at(
+        place,
         &VerifyOptions {
             public_key,
             since: None,
         },
     )
     .map_err(|error| chain(&error))?;
-    rebuild(dir, &mut SampleFold, RebuildMode::Check).map_err(|error| chain(&error))?;
-    Ok(dump(dir))
+    rebuild_at(place, &mut SampleFold, RebuildMode::Check).map_err(|error| chain(&error))?;
+    Ok(())
 }
 
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -213,19 +357,7 @@ pub(crate) fn dump(dir: &Path) -> String {
     )
     .unwrap();
     let mut text = String::new();
-    let tables = [
-        "meta",
-        "entry",
-        "payload",
-        "author",
-        "head",
-        "task",
-        "step",
-        "session",
-        "idempotency",
-        "state",
-    ];
-    for table in tables {
+    for table in TABLES {
         let mut statement = connection
             .prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2"))
             .unwrap();

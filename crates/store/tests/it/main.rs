@@ -14,6 +14,7 @@ mod heads;
 mod open;
 mod read;
 mod rebuild;
+mod server;
 mod stage;
 mod verify;
 mod watermark;

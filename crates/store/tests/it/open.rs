@@ -6,19 +6,22 @@ use store::{
     Log, OpenError, Options, Reader, RebuildMode, SigningKey, VerifyOptions, rebuild, verify,
 };
 
-use crate::fixture::{SampleFold, chain, examine, fill, open, options, temp};
+use crate::fixture::{SampleFold, chain, examine, fill, on_both, open, options, temp};
 
 #[test]
 fn a_second_writer_is_refused_and_told_who_the_first_is() {
-    let dir = temp();
-    let log = open(dir.path());
-    let error = Log::open(dir.path(), options()).unwrap_err();
-    let OpenError::LogLocked { pid, .. } = &error else {
-        panic!("{}", chain(&error))
-    };
-    assert_eq!(pid, &std::process::id().to_string());
-    drop(log);
-    open(dir.path());
+    on_both(|home| {
+        let log = home.open();
+        let error = home.try_open(options()).unwrap_err();
+        let pid = std::process::id().to_string();
+        assert!(
+            chain(&error).contains(&format!("process {pid}")),
+            "{}",
+            chain(&error)
+        );
+        drop(log);
+        home.open();
+    });
 }
 
 #[test]
@@ -63,29 +66,29 @@ fn a_creation_that_was_cut_short_is_begun_again() {
 
 #[test]
 fn another_workspace_or_key_is_refused() {
-    let dir = temp();
-    open(dir.path()).close().unwrap();
-    let other = Log::open(
-        dir.path(),
-        Options {
+    on_both(|home| {
+        home.open().close().unwrap();
+        let other = home.try_open(Options {
             workspace: "other".to_owned(),
             ..options()
-        },
-    );
-    assert!(matches!(other, Err(OpenError::OtherWorkspace { found, .. }) if found == "default"));
-    let key = SigningKey::from_seed(&[12; 32]).unwrap();
-    assert!(matches!(
-        Log::open(dir.path(), Options { key, ..options() }),
-        Err(OpenError::OtherKey { .. })
-    ));
-    let slash = Log::open(
-        temp().path(),
-        Options {
-            workspace: "a/b".to_owned(),
-            ..options()
-        },
-    );
-    assert!(matches!(slash, Err(OpenError::Workspace(_))));
+        });
+        assert!(
+            matches!(other, Err(OpenError::OtherWorkspace { found, .. }) if found == "default")
+        );
+        let key = SigningKey::from_seed(&[12; 32]).unwrap();
+        assert!(matches!(
+            home.try_open(Options { key, ..options() }),
+            Err(OpenError::OtherKey { .. })
+        ));
+        let slash = Log::open(
+            temp().path(),
+            Options {
+                workspace: "a/b".to_owned(),
+                ..options()
+            },
+        );
+        assert!(matches!(slash, Err(OpenError::Workspace(_))));
+    });
 }
 
 #[test]

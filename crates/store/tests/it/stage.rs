@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use store::{Ground, Log, Stage, StoreError};
 
-use crate::fixture::{batch, dump, entry, examine, fill, open, options, temp};
+use crate::fixture::{batch, dump, entry, fill, on_both, options, temp};
 
 const STAGES: [Stage; 4] = [
     Stage::Begin,
@@ -59,31 +59,33 @@ impl Ground for Failing {
 
 #[test]
 fn a_commit_that_fails_at_any_stage_is_whole_or_not_there_and_ends_the_writer() {
-    for (n, stage) in (1..=3).flat_map(|n| STAGES.map(|stage| (n, stage))) {
-        let dir = temp();
-        let ground = Failing::at(Some((n, stage)));
-        let mut log = Log::open_on(ground, dir.path(), options()).unwrap();
-        fill(&mut log, n - 1);
-        let before = log.size();
-        let next = batch(&log, vec![entry(before), entry(before + 1)]);
-        let error = log.append(&next).unwrap_err();
-        assert!(error.is_fatal(), "{n} {stage:?}: {error}");
-        assert!(
-            matches!(log.append(&next), Err(StoreError::Failed)),
-            "{n} {stage:?}: it takes more"
-        );
-        drop(log);
+    on_both(|home| {
+        for (n, stage) in (1..=3).flat_map(|n| STAGES.map(|stage| (n, stage))) {
+            let ground = Failing::at(Some((n, stage)));
+            let mut log = home.open_on(ground, options()).unwrap();
+            fill(&mut log, n - 1);
+            let before = log.size();
+            let next = batch(&log, vec![entry(before), entry(before + 1)]);
+            let error = log.append(&next).unwrap_err();
+            assert!(error.is_fatal(), "{n} {stage:?}: {error}");
+            assert!(
+                matches!(log.append(&next), Err(StoreError::Failed)),
+                "{n} {stage:?}: it takes more"
+            );
+            drop(log);
 
-        let mut log = open(dir.path());
-        let is_durable = matches!(stage, Stage::Committed | Stage::Headed);
-        let size = before + if is_durable { 2 } else { 0 };
-        assert_eq!(log.size(), size, "{n} {stage:?}");
-        let healed = u64::from(stage == Stage::Committed);
-        assert_eq!(log.healed_heads(), healed, "{n} {stage:?}");
-        fill(&mut log, 2);
-        drop(log);
-        examine(dir.path()).unwrap_or_else(|error| panic!("{n} {stage:?}: {error}"));
-    }
+            let mut log = home.open();
+            let is_durable = matches!(stage, Stage::Committed | Stage::Headed);
+            let size = before + if is_durable { 2 } else { 0 };
+            assert_eq!(log.size(), size, "{n} {stage:?}");
+            let healed = u64::from(stage == Stage::Committed);
+            assert_eq!(log.healed_heads(), healed, "{n} {stage:?}");
+            fill(&mut log, 2);
+            drop(log);
+            home.examine()
+                .unwrap_or_else(|error| panic!("{n} {stage:?}: {error}"));
+        }
+    });
 }
 
 #[test]

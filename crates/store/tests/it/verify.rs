@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use store::{Log, Mismatch, PublicKey, SigningKey, VerifyError, VerifyOptions, verify};
 
-use crate::fixture::{chain, fill, key, open, temp};
+use crate::fixture::{chain, fill, key, on_both, open, temp};
 
 fn options(public_key: Option<PublicKey>, since: Option<String>) -> VerifyOptions {
     VerifyOptions { public_key, since }
@@ -12,25 +12,26 @@ fn options(public_key: Option<PublicKey>, since: Option<String>) -> VerifyOption
 
 #[test]
 fn a_log_is_authentic_only_against_a_key_or_head_from_elsewhere() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 3);
-    let since = log.last_head().to_text();
-    let since_size = log.size();
-    fill(&mut log, 3);
-    let public_key = key()
-        .public_key(log.last_head().head.origin.as_str())
-        .unwrap();
-    let alone = verify(dir.path(), &VerifyOptions::default()).unwrap();
-    assert_eq!(
-        (alone.size, alone.heads, alone.authentic_size),
-        (log.size(), 7, None)
-    );
-    assert_eq!(&alone.last_head, log.last_head());
-    let by_head = verify(dir.path(), &options(None, Some(since))).unwrap();
-    assert_eq!(by_head.authentic_size, Some(since_size));
-    let by_key = verify(dir.path(), &options(Some(public_key), None)).unwrap();
-    assert_eq!(by_key.authentic_size, Some(log.size()));
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 3);
+        let since = log.last_head().to_text();
+        let since_size = log.size();
+        fill(&mut log, 3);
+        let public_key = key()
+            .public_key(log.last_head().head.origin.as_str())
+            .unwrap();
+        let alone = home.verify(&VerifyOptions::default()).unwrap();
+        assert_eq!(
+            (alone.size, alone.heads, alone.authentic_size),
+            (log.size(), 7, None)
+        );
+        assert_eq!(&alone.last_head, log.last_head());
+        let by_head = home.verify(&options(None, Some(since))).unwrap();
+        assert_eq!(by_head.authentic_size, Some(since_size));
+        let by_key = home.verify(&options(Some(public_key), None)).unwrap();
+        assert_eq!(by_key.authentic_size, Some(log.size()));
+    });
 }
 
 #[test]
@@ -128,29 +129,30 @@ fn entries_signed_by_another_key_from_some_point_on_are_caught() {
 
 #[test]
 fn a_running_writer_never_makes_a_verification_fail() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 5);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                fill(&mut log, 1);
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 5);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fill(&mut log, 1);
+                }
+                log
+            });
+            for _ in 0..20 {
+                let report = home.verify(&VerifyOptions::default());
+                if let Err(error) = &report {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{}", chain(error));
+                }
             }
-            log
+            done.store(true, Ordering::Relaxed);
+            let log: Log = writer.join().unwrap();
+            assert_eq!(
+                home.verify(&VerifyOptions::default()).unwrap().size,
+                log.size()
+            );
         });
-        for _ in 0..20 {
-            let report = verify(dir.path(), &VerifyOptions::default());
-            if let Err(error) = &report {
-                done.store(true, Ordering::Relaxed);
-                panic!("{}", chain(error));
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-        let log: Log = writer.join().unwrap();
-        assert_eq!(
-            verify(dir.path(), &VerifyOptions::default()).unwrap().size,
-            log.size()
-        );
     });
 }

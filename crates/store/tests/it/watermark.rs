@@ -1,9 +1,9 @@
 //! Rows that come later than their entries: the tables say what the entries below the watermark do, and the rest is
 //! folded from entries.
 
-use store::{Batch, Fold, Log, Reader, RebuildError, RebuildMode, Row, StoreError, rebuild};
+use store::{Batch, Fold, Log, RebuildError, RebuildMode, Row, StoreError, rebuild};
 
-use crate::fixture::{SampleFold, copy, dump, examine, fill, fill_later, open, options, temp};
+use crate::fixture::{SampleFold, copy, dump, fill, fill_later, on_both, open, options, temp};
 
 fn rows_alone(rows: Vec<Row>) -> Batch {
     Batch {
@@ -23,25 +23,26 @@ fn folded(log: &Log) -> Vec<Row> {
 
 #[test]
 fn rows_left_for_later_are_written_with_the_next_batch_or_alone() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 2);
-    assert_eq!(log.watermark(), log.size());
-    let behind = log.watermark();
-    let rows = fill_later(&mut log, 3);
-    assert_eq!(log.watermark(), behind);
-    let reader = Reader::open(dir.path()).unwrap();
-    assert_eq!(reader.watermark().unwrap(), behind);
-    examine(dir.path()).unwrap();
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 2);
+        assert_eq!(log.watermark(), log.size());
+        let behind = log.watermark();
+        let rows = fill_later(&mut log, 3);
+        assert_eq!(log.watermark(), behind);
+        let reader = home.reader().unwrap();
+        assert_eq!(reader.watermark().unwrap(), behind);
+        home.examine().unwrap();
 
-    let (size, head) = (log.size(), log.last_head().clone());
-    log.append(&rows_alone(rows)).unwrap();
-    assert_eq!((log.size(), log.watermark()), (size, size));
-    assert_eq!(log.last_head().head, head.head);
-    assert_eq!(reader.watermark().unwrap(), size);
-    examine(dir.path()).unwrap();
-    let again = log.append(&rows_alone(Vec::new()));
-    assert!(matches!(again, Err(StoreError::Batch { .. })));
+        let (size, head) = (log.size(), log.last_head().clone());
+        log.append(&rows_alone(rows)).unwrap();
+        assert_eq!((log.size(), log.watermark()), (size, size));
+        assert_eq!(log.last_head().head, head.head);
+        assert_eq!(reader.watermark().unwrap(), size);
+        home.examine().unwrap();
+        let again = log.append(&rows_alone(Vec::new()));
+        assert!(matches!(again, Err(StoreError::Batch { .. })));
+    });
 }
 
 #[test]
@@ -107,22 +108,24 @@ fn a_watermark_that_lies_is_found_out_by_the_rebuild_check() {
 
 #[test]
 fn a_rebuild_puts_the_rows_of_all_entries_in_place() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    fill(&mut log, 3);
-    fill_later(&mut log, 2);
-    log.close().unwrap();
-    rebuild(dir.path(), &mut SampleFold, RebuildMode::Write).unwrap();
-    let log = Log::open(dir.path(), options()).unwrap();
-    assert_eq!(log.watermark(), log.size());
-    examine(dir.path()).unwrap();
+    on_both(|home| {
+        let mut log = home.open();
+        fill(&mut log, 3);
+        fill_later(&mut log, 2);
+        log.close().unwrap();
+        home.rebuild(&mut SampleFold, RebuildMode::Write).unwrap();
+        let log = home.try_open(options()).unwrap();
+        assert_eq!(log.watermark(), log.size());
+        home.examine().unwrap();
+    });
 }
 
 #[test]
 fn rows_and_a_promise_of_rows_are_refused_together() {
-    let dir = temp();
-    let mut log = open(dir.path());
-    let mut batch = crate::fixture::batch(&log, vec![crate::fixture::entry(1)]);
-    batch.rows_later = true;
-    assert!(matches!(log.append(&batch), Err(StoreError::Batch { .. })));
+    on_both(|home| {
+        let mut log = home.open();
+        let mut batch = crate::fixture::batch(&log, vec![crate::fixture::entry(1)]);
+        batch.rows_later = true;
+        assert!(matches!(log.append(&batch), Err(StoreError::Batch { .. })));
+    });
 }
