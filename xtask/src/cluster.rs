@@ -71,7 +71,7 @@ enum What {
     Env,
     /// Import a docker-archive into every node.
     Load { archive: PathBuf },
-    /// Take something from a node, until the next `up`.
+    /// Take something from a node, or from `control-plane`, until the next `up`.
     Fail {
         node: String,
         #[arg(long)]

@@ -32,7 +32,7 @@ pub(crate) fn scene(label: &str, instances: usize) -> Option<Scene> {
 }
 
 /// Every model call and every effect of a task happened once, and the task says the same.
-fn assert_once(world: &World, agent: &str, input: &str, task: &Value) {
+pub(crate) fn assert_once(world: &World, agent: &str, input: &str, task: &Value) {
     let asked = world.model_calls(input);
     assert!(asked.iter().all(|times| *times == 1), "{asked:?}: {task}");
     if agent == TALKER {

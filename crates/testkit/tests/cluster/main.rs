@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod alike;
+mod control;
 mod harm;
 mod leave;
 mod many;

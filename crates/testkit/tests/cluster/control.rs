@@ -1,0 +1,196 @@
+//! The control plane in trouble: no API server for a minute, operators that are killed in the middle
+//! of what they do, two of them. Tasks go on all the while, and in the end everything is as written.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::cluster::{Cluster, PATIENCE, Pod, Workspace};
+use testkit::random::Random;
+use testkit::{processes, until};
+
+use crate::harm::{assert_once, scene};
+use crate::world::{BOUND, TALKER, WORKER, completed, submit};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long an operator lives before it's killed, at most: longer than a round of changes takes.
+const LIFE_MS: u64 = 900;
+
+/// Mends the control plane however the test ends.
+struct Mended(&'static Cluster);
+
+impl Drop for Mended {
+    fn drop(&mut self) {
+        self.0.mend();
+    }
+}
+
+#[test]
+fn tasks_do_not_mind_a_minute_without_the_api_server() {
+    let Some(scene) = scene("api-away", 1) else {
+        return;
+    };
+    let cluster = scene.workspace.cluster;
+    if !cluster.is_ours("a minute without the API server") {
+        return;
+    }
+    let hub = scene.workspace.hub_pod();
+    let mended = Mended(cluster);
+    cluster.fail("control-plane", "api-server");
+    let away = Instant::now();
+    let mut number = 0;
+    while away.elapsed() < MINUTE {
+        number += 1;
+        for agent in [TALKER, WORKER] {
+            let input = format!("8 of {agent} {number}");
+            let id = submit(&scene.client, agent, &input);
+            scene.world.wait_turn(&input, 2);
+            // One of three loses its process, and the third one the hub.
+            let is_hubs = number == 3 && agent == WORKER;
+            if is_hubs {
+                for process in hub.processes("bin/mainstay") {
+                    processes::kill(process);
+                }
+            } else if number % 3 == 1 {
+                assert!(processes::kill(scene.workspace.agent_of(&id).pid));
+            }
+            let task = completed(&scene.client, &id, &input);
+            if !is_hubs {
+                assert_once(&scene.world, agent, &input, &task);
+            }
+        }
+    }
+    assert!(number >= 3, "{number} rounds in a minute");
+    drop(mended);
+    // What is written now is followed, by the operator and by the hub.
+    until("the API server to be back", PATIENCE, || {
+        let output = cluster.kubectl(&["get", "--raw", "/readyz"], "");
+        (output.code == 0).then_some(())
+    });
+    scene
+        .workspace
+        .kubectl(&["scale", "agent", WORKER, "--replicas=2"]);
+    let _ = scene.workspace.wait_pods(WORKER, 2);
+    let input = "4 of after";
+    let id = submit(&scene.client, WORKER, input);
+    let task = completed(&scene.client, &id, input);
+    assert_once(&scene.world, WORKER, input, &task);
+}
+
+#[test]
+fn two_operators_that_are_killed_at_any_moment_make_what_was_written_last() {
+    let Some(cluster) = Cluster::find("operators that are killed") else {
+        return;
+    };
+    let workspace = Workspace::start(cluster, "killed");
+    let _one = One(cluster);
+    operators(cluster, 2);
+    let mut random = Random::announced("the operators' deaths");
+    let rounds = 6;
+    for round in 1..=rounds {
+        workspace.apply(&manifests(cluster, round));
+        // Recreated under its name, and changed at once.
+        workspace.kubectl(&[
+            "delete",
+            "agent",
+            "again",
+            "--ignore-not-found",
+            "--wait=false",
+        ]);
+        let life = Duration::from_millis(random.below(LIFE_MS));
+        let begun = Instant::now();
+        until("an operator's time to die", PATIENCE, || {
+            (begun.elapsed() >= life).then_some(())
+        });
+        // The one that leads is one of these; where it isn't, the next round has another chance.
+        let pods = pods(cluster);
+        let victim = random.choose(&pods);
+        for process in victim.processes("bin/mainstay") {
+            processes::kill(process);
+        }
+        // Another pod at once, which waits for no back-off.
+        let delete = ["delete", "pod", &victim.name, "--grace-period=0", "--force"];
+        let _ = cluster.kubectl(&[&delete[..], &[NAMESPACE]].concat(), "");
+    }
+    workspace.kubectl(&["delete", "agent", "again", "--ignore-not-found"]);
+    workspace.apply(&manifests(cluster, rounds + 1));
+    let marks = format!("round-{}", rounds + 1);
+    until("everything to be as it was written last", 2 * BOUND, || {
+        let list = workspace.get(&["deployments", "--selector=mainstay.dev/agent"])?;
+        let made = list["items"].as_array()?.clone();
+        let mut names: Vec<&str> = made
+            .iter()
+            .filter_map(|one| one["metadata"]["name"].as_str())
+            .collect();
+        names.sort_unstable();
+        let is_last = made.iter().all(|one| one.to_string().contains(&marks));
+        (is_last && names == NAMES).then_some(())
+    });
+    for name in NAMES {
+        let pods = workspace.wait_pods(name, 1);
+        assert_eq!(pods.len(), 1);
+        let status = until("the agent's status of its last generation", BOUND, || {
+            let agent = workspace.get(&["agent", name])?;
+            let seen = &agent["status"]["observedGeneration"];
+            (*seen == agent["metadata"]["generation"]).then(|| agent["status"].clone())
+        });
+        assert!(is_ready(&status), "{status}");
+    }
+}
+
+const NAMESPACE: &str = "--namespace=mainstay-system";
+const NAMES: [&str; 4] = ["again", "one", "three", "two"];
+
+fn is_ready(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions
+        .iter()
+        .any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+fn manifests(cluster: &Cluster, round: u32) -> String {
+    let agent = |name: &&str| {
+        format!(
+            "apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {{name: {name}}}
+spec:
+  image: {}
+  runtime: {{exec: {{command: [/bin/mainstay, --version]}}}}
+  env: {{ROUND: round-{round}}}
+",
+            cluster.image
+        )
+    };
+    NAMES.iter().map(agent).collect::<Vec<_>>().join("---\n")
+}
+
+/// So many operators, all of them ready.
+fn operators(cluster: &Cluster, number: usize) {
+    let replicas = format!("--replicas={number}");
+    cluster.run(&[
+        "scale",
+        "deployment/mainstay-operator",
+        &replicas,
+        NAMESPACE,
+    ]);
+    until("the operators", PATIENCE, || {
+        let pods = pods(cluster);
+        (pods.len() == number && pods.iter().all(|pod| pod.ready)).then_some(())
+    });
+}
+
+fn pods(cluster: &Cluster) -> Vec<Pod> {
+    let selector = "--selector=app.kubernetes.io/name=mainstay-operator";
+    let list = cluster.get(&["pods", NAMESPACE, selector]).unwrap();
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    items.iter().filter_map(Pod::read).collect()
+}
+
+/// One operator again, however the test ends.
+struct One(&'static Cluster);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        operators(self.0, 1);
+    }
+}
