@@ -112,6 +112,9 @@ fn names(kind: Kind) -> Names {
 const READY: &str = r#".status.conditions[?(@.type=="Ready")].status"#;
 const REASON: &str = r#".status.conditions[?(@.type=="Ready")].reason"#;
 
+/// Whether nothing enforces a workspace's policies.
+const UNENFORCED: &str = r#".status.conditions[?(@.type=="IsolationUnenforced")].status"#;
+
 /// What `kubectl get` shows; priority 1 is for `-o wide`.
 fn columns(kind: Kind) -> Vec<Value> {
     let mut columns = vec![column("Ready", "string", READY)];
@@ -135,6 +138,7 @@ fn columns(kind: Kind) -> Vec<Value> {
         Kind::Workspace => vec![
             column("Hub", "boolean", ".status.hub.ready"),
             wide("Namespace", "string", ".status.namespace"),
+            wide("Unenforced", "string", UNENFORCED),
         ],
     });
     columns.push(wide("Reason", "string", REASON));

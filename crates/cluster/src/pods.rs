@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contract::keeper::{Instance, InstanceKind};
-use contract::pod::{FromPod, Purpose, Target};
+use contract::pod::{FromPod, Network, Purpose, Target};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -101,6 +101,7 @@ struct Pod {
     template: String,
     service_port: Option<u16>,
     is_draining: bool,
+    network: Network,
     serial: u32,
     index: u32,
     doors: Doors,
@@ -109,6 +110,13 @@ struct Pod {
     gateway_slots: Arc<Semaphore>,
     /// When it last had an offer.
     seen: Instant,
+}
+
+/// How many pods found their network open, and how many closed; others don't know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Networks {
+    pub(crate) open: usize,
+    pub(crate) closed: usize,
 }
 
 /// What a connection is to the registry.
@@ -187,6 +195,7 @@ impl Pods {
             template: bounded(&frame.template),
             service_port: frame.service_port,
             is_draining: frame.draining,
+            network: frame.network,
             serial: FIRST_SERIAL + known.serial,
             index: known.free_index(&identity.owner),
             doors,
@@ -277,6 +286,20 @@ impl Pods {
                 .insert(pod.template.clone());
         }
         content
+    }
+
+    /// What the pods that are there found of their network.
+    pub(crate) fn networks(&self) -> Networks {
+        let known = self.lock();
+        let mut networks = Networks::default();
+        for pod in known.by_name.values().filter(|pod| !pod.offers.is_empty()) {
+            match pod.network {
+                Network::Unknown => {}
+                Network::Open => networks.open += 1,
+                Network::Closed => networks.closed += 1,
+            }
+        }
+        networks
     }
 
     /// Those that get no more work: they end, or an operator stopped them.
@@ -374,6 +397,7 @@ impl Pod {
         let before = (self.is_draining, self.isolation.clone());
         if frame.purpose == Purpose::Offer {
             self.is_draining = frame.draining;
+            self.network = frame.network;
             self.isolation = bounded(&frame.isolation);
             self.service_port = frame.service_port;
         }

@@ -96,6 +96,22 @@ pub struct FromPod {
     /// It was told to end and wants no more work.
     #[serde(default)]
     pub draining: bool,
+    /// What its relay found last.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// Whether the network keeps a pod from what its policies forbid, as its relay finds by trying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Network {
+    /// It was not tried yet, or can't be told.
+    #[default]
+    Unknown,
+    /// It does.
+    Closed,
+    /// It doesn't: nothing enforces policies there.
+    Open,
 }
 
 /// What a connection is for.

@@ -14,13 +14,14 @@ use contract::Versions;
 use contract::frame::{Decoder, FrameError};
 use contract::keeper::InstanceKind;
 use contract::pod::{
-    CA_FILE, FromPod, Pod, Purpose, SERVER_NAME, TOKEN_FILE, ToPod, ToRelay, below,
+    CA_FILE, FromPod, Network, Pod, Purpose, SERVER_NAME, TOKEN_FILE, ToPod, ToRelay, below,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 /// For one try: connection and handshake.
@@ -55,6 +56,17 @@ pub(crate) enum DoorError {
     Hello(#[from] FrameError),
 }
 
+/// What came of a connection that is made only to see whether it can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knock {
+    /// By the hub itself.
+    Answered,
+    /// Refused, or nothing came back.
+    NotMade,
+    /// Something was there, and it did not show that it is the hub.
+    Unclear,
+}
+
 pub(crate) struct Door {
     address: SocketAddr,
     certificate: PathBuf,
@@ -62,6 +74,8 @@ pub(crate) struct Door {
     owner: String,
     kind: InstanceKind,
     template: String,
+    /// What was found of the network, which every frame says.
+    pub(crate) network: watch::Sender<Network>,
     /// The certificate's file as it was, and what was made of it.
     config: Mutex<Option<(Vec<u8>, Arc<ClientConfig>)>>,
 }
@@ -75,6 +89,7 @@ impl Door {
             owner: pod.owner.clone(),
             kind: pod.kind,
             template: pod.template.clone(),
+            network: watch::Sender::new(Network::Unknown),
             config: Mutex::new(None),
         }
     }
@@ -86,8 +101,11 @@ impl Door {
         offered: &ToRelay,
     ) -> Result<(Tls, Vec<u8>), DoorError> {
         let hello = contract::frame::encode(&self.hello(purpose, offered)?)?;
+        Ok((self.connect(self.address).await?, hello))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Tls, DoorError> {
         let config = self.config()?;
-        let address = self.address;
         let tcp = timely(TcpStream::connect(address)).await;
         let tcp = tcp.and_then(|tcp| watch_peer(&tcp).map(|()| tcp));
         let tcp = tcp.map_err(|source| DoorError::Connect { address, source })?;
@@ -97,8 +115,19 @@ impl Door {
             Ok(name) => timely(connector.connect(name, tcp)).await,
             Err(error) => Err(error),
         };
-        let tls = tls.map_err(|source| DoorError::Handshake { address, source })?;
-        Ok((tls, hello))
+        tls.map_err(|source| DoorError::Handshake { address, source })
+    }
+
+    /// Whether the hub is to be reached at another of its doors; says nothing there.
+    pub(crate) async fn knock(&self, address: SocketAddr) -> Knock {
+        match self.connect(address).await {
+            Ok(mut tls) => {
+                let _gone = timely(tls.shutdown()).await;
+                Knock::Answered
+            }
+            Err(DoorError::Connect { source, .. }) if is_refusal(&source) => Knock::NotMade,
+            Err(_) => Knock::Unclear,
+        }
     }
 
     fn hello(&self, purpose: Purpose, offered: &ToRelay) -> Result<FromPod, DoorError> {
@@ -117,6 +146,7 @@ impl Door {
             isolation: offered.isolation.clone(),
             service_port: offered.service_port,
             draining: offered.draining,
+            network: *self.network.borrow(),
         })
     }
 
@@ -155,6 +185,23 @@ fn config(pem: &[u8]) -> Result<ClientConfig, Box<dyn std::error::Error + Send +
 async fn timely<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let timed = tokio::time::timeout(DIAL_TIMEOUT, step).await;
     timed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// What a policy's enforcement does to a connection, and no trouble of our own does.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, PermissionDenied,
+        TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkUnreachable
+            | PermissionDenied
+            | TimedOut
+    )
 }
 
 fn watch_peer(tcp: &TcpStream) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod gateway;
 mod offer;
 mod pipe;
 mod probe;
+mod reach;
 mod standing;
 mod supervisor;
 
@@ -19,11 +20,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::pod::{Pod, ToRelay};
+use contract::keeper::InstanceKind;
+use contract::pod::{FACADE_PORT, Pod, ToRelay};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use door::Door;
+use reach::Pace;
 use standing::Standing;
 
 /// Connections of the agent's to its gateway at a time; further ones wait in the listener's queue.
@@ -107,6 +110,11 @@ pub async fn serve(options: Options) -> Result<(), RelayError> {
     }
     tokio::spawn(gateway::serve(Arc::clone(&relay), gateway));
     tokio::spawn(probe::serve(Arc::clone(&relay), probes));
+    if options.pod.kind != InstanceKind::Mcp {
+        // What a tool's pod may reach depends on the cluster's addresses; an agent's may not go there.
+        let forbidden = SocketAddr::new(address.ip(), FACADE_PORT);
+        tokio::spawn(reach::watch(Arc::clone(&relay), forbidden, Pace::USUAL));
+    }
     let heard = supervisor.follow(offered_tx).await;
     let opened = relay.opened_slots.acquire_many(OPENED_CONNECTIONS);
     let _cut_off = tokio::time::timeout(LAST_BYTES, opened).await;

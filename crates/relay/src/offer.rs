@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::frame::Decoder;
-use contract::pod::{Purpose, SHIM_SOCKET, Target, ToPod, ToRelay, below};
+use contract::pod::{Network, Purpose, SHIM_SOCKET, Target, ToPod, ToRelay, below};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -68,6 +68,7 @@ async fn offer(
 ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
     let mut offered = relay.offered.clone();
     let told = offered.borrow_and_update().clone();
+    let mut network = relay.door.network.subscribe();
     let (mut tls, hello) = relay.door.dial(Purpose::Offer, &told).await?;
     tls.write_all(&hello).await?;
     tls.flush().await?;
@@ -76,7 +77,7 @@ async fn offer(
     loop {
         let message = tokio::select! {
             message = hear(&mut tls, &mut decoder) => message?,
-            () = changed(&mut offered) => {
+            () = changed(&mut offered, &mut network) => {
                 let _gone = tls.shutdown().await;
                 return Ok(Outcome::Next);
             }
@@ -97,10 +98,14 @@ async fn offer(
     }
 }
 
-/// Until the supervisor says something else.
-async fn changed(offered: &mut watch::Receiver<ToRelay>) {
-    if offered.changed().await.is_err() {
-        // It is gone, and the relay leaves.
+/// Until the supervisor says something else, or something else was found of the network.
+async fn changed(offered: &mut watch::Receiver<ToRelay>, network: &mut watch::Receiver<Network>) {
+    let changed = tokio::select! {
+        changed = offered.changed() => changed,
+        changed = network.changed() => changed,
+    };
+    if changed.is_err() {
+        // The supervisor is gone, and the relay leaves.
         std::future::pending::<()>().await;
     }
 }

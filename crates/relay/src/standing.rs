@@ -17,6 +17,8 @@ pub(crate) struct Standing {
 #[derive(Debug, Default)]
 struct State {
     welcomed: u32,
+    /// All of them, since the start.
+    times: u64,
     last_welcomed: Option<Instant>,
     /// Why the hub wants no work to go here; `None` until it says so.
     unready: Option<String>,
@@ -37,10 +39,17 @@ impl Standing {
     pub(crate) fn welcomed(&self) -> Welcomed<'_> {
         let mut state = self.state();
         state.welcomed += 1;
+        state.times += 1;
         if state.trouble.take().is_some() {
             tracing::warn!("the hub is there again");
         }
         Welcomed { standing: self }
+    }
+
+    /// How often an offer was welcomed, if one is now.
+    pub(crate) fn times_welcomed(&self) -> Option<u64> {
+        let state = self.state();
+        (state.welcomed > 0).then_some(state.times)
     }
 
     pub(crate) fn told(&self, ready: bool, reason: String) {

@@ -1,9 +1,11 @@
-//! The hub's part of status: what only it knows of agents, providers and tools.
+//! The hub's part of status: what only it knows of agents, providers and tools, and what agents' pods
+//! found of the workspace's network.
 //!
 //! Server-side apply on the status subresource under a manager of its own: fields of the operator
 //! stay the operator's. Written when it changed, and not more often than every ten seconds.
 
 mod content;
+mod isolation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use isolation::Isolation;
 
 use super::keys::{Verdict, Verdicts};
 use crate::clock::now_seconds;
@@ -45,6 +49,8 @@ pub(super) struct Status {
     written: BTreeMap<(Kind, String), (String, Value)>,
     /// When a condition became what it is.
     since: BTreeMap<String, (Verdict, String)>,
+    /// What was found last, and since when.
+    isolation: Option<(Isolation, String)>,
 }
 
 impl Status {
@@ -56,6 +62,7 @@ impl Status {
             objects,
             written: BTreeMap::new(),
             since: BTreeMap::new(),
+            isolation: None,
         }
     }
 
@@ -84,6 +91,7 @@ impl Status {
             };
             let mut wanted = content::statuses(&seen);
             self.judge(&mut wanted, &verdicts.borrow().clone());
+            wanted.extend(self.workspace());
             // An object that is gone and comes back has no status.
             self.written.retain(|object, _| wanted.contains_key(object));
             for (object, status) in wanted {
@@ -109,6 +117,22 @@ impl Status {
         }
     }
 
+    /// What its own Workspace says of the network, which bears the namespace's name; what was found
+    /// stays until something else is.
+    fn workspace(&mut self) -> Option<((Kind, String), Value)> {
+        if let Some(found) = Isolation::of(self.pods.networks())
+            && self
+                .isolation
+                .as_ref()
+                .is_none_or(|(known, _)| *known != found)
+        {
+            self.isolation = Some((found, rfc3339(now_seconds())));
+        }
+        let (found, since) = self.isolation.as_ref()?;
+        let status = json!({"conditions": [found.condition(since)]});
+        Some(((Kind::Workspace, self.namespace.clone()), status))
+    }
+
     async fn write(&mut self, object: (Kind, String), status: Value) {
         let (kind, name) = &object;
         let Some(uid) = self.objects.uid(*kind, name) else {
@@ -120,8 +144,11 @@ impl Status {
         }
         let status = &content.1;
         let resource = resource(*kind);
-        let api: Api<CustomResource> =
-            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let client = self.client.clone();
+        let api: Api<CustomResource> = match kind {
+            Kind::Workspace => Api::all_with(client, &resource),
+            _ => Api::namespaced_with(client, &self.namespace, &resource),
+        };
         let body = json!({
             "apiVersion": api::API_VERSION, "kind": kind.name(),
             "metadata": {"name": name}, "status": status,

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::Versions;
-use contract::pod::{AUDIENCE, Purpose};
+use contract::pod::{AUDIENCE, Network, Purpose};
 use serde_json::{Value, json};
 
 use super::*;
@@ -111,6 +111,7 @@ pub(crate) fn frame(token: String, owner: &str) -> FromPod {
         isolation: "none".into(),
         service_port: None,
         draining: false,
+        network: Network::Unknown,
     }
 }
 

@@ -84,7 +84,7 @@ pub fn hub_keys(namespace: &str, owner: &Owner, keys: &Keys) -> Object {
     secret
 }
 
-/// What lies outside the namespace: its own Workspace, and how to check its pods' tokens.
+/// What lies outside the namespace: its own Workspace and its status, and how to check its pods' tokens.
 fn beyond(input: &HubInput<'_>) -> [Object; 2] {
     let place = Place {
         namespace: None,
@@ -109,6 +109,11 @@ pub fn hub_cluster_rules(workspace: &str) -> Vec<Value> {
         json!({
             "apiGroups": [api::kubernetes::GROUP], "resources": ["workspaces"],
             "resourceNames": [workspace], "verbs": ["get", "list", "watch"],
+        }),
+        // Whether anything enforces its policies is what its pods find.
+        json!({
+            "apiGroups": [api::kubernetes::GROUP], "resources": ["workspaces/status"],
+            "resourceNames": [workspace], "verbs": ["patch"],
         }),
         json!({
             "nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"],

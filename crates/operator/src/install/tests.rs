@@ -160,5 +160,27 @@ fn what_the_operator_runs_and_gives_is_bounded_wherever_it_is() {
     assert!(!rights.contains("'*'"), "{rights}");
     assert!(rights.contains("s.namespace == 'mainstay-system'"));
     let cluster = demands("mainstay-operator-cluster-rights");
-    assert!(cluster.contains("{'mainstay.dev/workspaces': ['get', 'list', 'watch']}"));
+    let own = "{'mainstay.dev/workspaces': ['get', 'list', 'watch'], \
+               'mainstay.dev/workspaces/status': ['patch']}";
+    assert!(cluster.contains(own), "{cluster}");
+}
+
+#[test]
+fn nothing_of_the_operators_draws_what_is_meant_for_others() {
+    let services = demands("mainstay-operator-services");
+    assert!(services.contains("externalIPs"), "{services}");
+    let monitors = demands("mainstay-operator-monitors");
+    for part in ["namespaceSelector", "bearerTokenFile", "caFile", "keyFile"] {
+        assert!(monitors.contains(part), "{part}: {monitors}");
+    }
+}
+
+#[test]
+fn a_hub_is_held_to_pods_of_ours_by_its_account() {
+    let demands = demands("mainstay-hub-pods");
+    assert!(demands.contains("request.namespace + ':mainstay-hub'"));
+    assert!(
+        demands.contains("app.kubernetes.io/managed-by"),
+        "{demands}"
+    );
 }
