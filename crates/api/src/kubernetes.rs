@@ -5,11 +5,15 @@
 //! definitions are in `crd`.
 
 mod document;
+mod identity;
 mod lenient;
 mod shallow;
 mod template;
 
 pub use document::document;
+pub use identity::{
+    AS_GROUP, AS_USER, CLIENTS, LONGEST_S, TASKS, client_audiences, client_of, hub_audience,
+};
 pub use lenient::{Lenient, Refused, resolve_lenient};
 pub use shallow::shallow;
 pub use template::{agent_template, tool_template};

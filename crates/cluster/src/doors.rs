@@ -3,6 +3,8 @@
 //! A Unix socket leads to its shim and, for a service, a loopback port to its server. The gateway's
 //! loopback listener is bound here, served by the hub, and connected to by the pods' door.
 
+mod own;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
@@ -136,6 +138,13 @@ impl Reach {
     }
 
     fn pass_to_service(&self, mut stream: TcpStream, slot: OwnedSemaphorePermit) {
+        if !own::is_own(&stream) {
+            tracing::warn!(
+                pod = &*self.pod,
+                "somebody else than the hub called a service"
+            );
+            return stream.cut();
+        }
         let _as_it_is = stream.set_nodelay(true);
         match self.pods.service_port(&self.pod) {
             Some(port) => self.pass(stream, Target::Port { port }, slot),

@@ -3,7 +3,7 @@
 //! It feeds the hub through the same channel that the keeper feeds on one server, and decides
 //! nothing about tasks. `door` lets pods in by their tokens (`token`) and joins their connections
 //! with sockets of this host (`pods`, `doors`, `pipe`), so that hub and gateway reach a pod as they
-//! reach a process beside them.
+//! reach a process beside them. `reviews` says who a client is.
 
 mod clock;
 mod disk;
@@ -17,6 +17,7 @@ mod offer;
 mod pipe;
 pub mod pods;
 pub mod ready;
+pub mod reviews;
 mod secrets;
 mod socket;
 pub mod token;

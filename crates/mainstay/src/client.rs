@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
-use crate::kubernetes::Way;
+use crate::kubernetes::{Renewed, Way};
 use crate::place::{Address, PlaceArgs};
 
 /// The longest that the hub is asked to hold one request open.
@@ -30,8 +30,30 @@ const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    token: Option<String>,
+    token: Option<Token>,
     address: Address,
+}
+
+/// What the hub is shown.
+#[derive(Clone)]
+enum Token {
+    Given(String),
+    Renewed(Renewed),
+}
+
+impl Token {
+    fn now(&self) -> String {
+        match self {
+            Self::Given(token) => token.clone(),
+            Self::Renewed(token) => token.now(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// Why a call got no answer.
@@ -79,12 +101,12 @@ impl Client {
                     None if url.starts_with("http://") => builder.tls_certs_only([]),
                     None => builder,
                 };
-                (builder, checked_url(url)?, token.clone())
+                (builder, checked_url(url)?, token.clone().map(Token::Given))
             }
             Address::Cluster { cluster, workspace } => {
                 let way = Way::open(cluster.clone(), workspace.clone())?;
                 let builder = builder.tls_certs_only(way.certificates()?);
-                (builder, way.base(), Some(way.token))
+                (builder, way.base(), Some(Token::Renewed(way.token)))
             }
         };
         let http = builder.build().map_err(|error| {
@@ -177,7 +199,7 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Result<reqwest::Response, CallError> {
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.now());
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -200,7 +222,8 @@ impl Client {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let message = if status == StatusCode::UNAUTHORIZED {
+        let is_in_cluster = matches!(self.address, Address::Cluster { .. });
+        let message = if status == StatusCode::UNAUTHORIZED && !is_in_cluster {
             let whose = if self.token.is_some() {
                 "does not know this token"
             } else {
@@ -226,7 +249,7 @@ impl Client {
         };
         let failure = Failure::new(exit, message);
         let failure = match exit {
-            Exit::NotAllowed if status == StatusCode::UNAUTHORIZED => failure.with_hint(
+            Exit::NotAllowed if status == StatusCode::UNAUTHORIZED && !is_in_cluster => failure.with_hint(
                 "set MAINSTAY_TOKEN, or the context's token, to what `mainstay token` prints on the server",
             ),
             _ => match text("hint") {

@@ -6,6 +6,7 @@
 mod cluster;
 mod forward;
 mod install;
+mod login;
 mod plan;
 mod status;
 mod sweep;
@@ -16,6 +17,7 @@ use std::io::{BufRead, IsTerminal, Write};
 pub use cluster::Cluster;
 pub use forward::Way;
 pub use install::ChoiceArgs;
+pub use login::Renewed;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;

@@ -21,6 +21,7 @@ pub use hub::{HubInput, hub, hub_cluster_rules, hub_keys, hub_rules};
 pub(crate) use policy::urls;
 pub use policy::{PolicyInput, policies};
 pub use rights::{ROLES, members, rights, role_name};
+pub(crate) use rights::{on_tasks, reach};
 pub use tenancy::tenancy;
 pub use tool::{ToolInput, tool};
 

@@ -4,6 +4,7 @@
 //! things. It reads no cluster and no file; what is put where, and in which order it is taken away
 //! again, is for who calls it. What a workspace gets is not here: the operator makes that.
 
+mod clients;
 mod deployment;
 mod guard;
 mod rbac;
@@ -67,6 +68,7 @@ pub fn objects(options: &Options, definitions: Vec<Value>) -> Vec<Value> {
     objects.extend(definitions);
     objects.extend(rbac::objects(options));
     objects.extend(guard::objects(options));
+    objects.extend(clients::objects());
     objects.extend(deployment::objects(options));
     if options.default_workspace {
         objects.extend(default_workspace());

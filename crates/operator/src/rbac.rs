@@ -6,7 +6,7 @@
 //! could mount any of a workspace's namespace into a pod, or give itself a member's rights there. How
 //! far that reaches is `install::guard`'s: no further than those namespaces.
 
-use api::kubernetes::{GROUP, HUB};
+use api::kubernetes::{CLIENTS, GROUP, HUB};
 use serde_json::{Value, json};
 
 use crate::build::{ROLES, role_name};
@@ -28,7 +28,7 @@ pub(crate) fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
 
-fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> Value {
+pub(crate) fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> Value {
     json!({
         "apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": verbs,
     })
@@ -65,6 +65,22 @@ pub fn cluster_role() -> Vec<Value> {
         ),
         json!({
             "nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"],
+            "verbs": ["get"],
+        }),
+    ]
+    .into_iter()
+    .chain(identify())
+    .collect()
+}
+
+/// To tell whose a token is. It is a hub's; the operator has it to be able to give it.
+pub(crate) fn identify() -> [Value; 2] {
+    [
+        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+        // That the policy is there by which tokens of `CLIENTS` say the truth.
+        json!({
+            "apiGroups": ["admissionregistration.k8s.io"], "resourceNames": [CLIENTS],
+            "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
             "verbs": ["get"],
         }),
     ]

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use api::kubernetes::HUB;
 use cluster::home::{Home, KeyCheck, Options, Verdict};
+use cluster::reviews::{Refusal, Reviews, Right};
+use facade::{Access, Refused, Review};
 use gateway::{KeyVerdict, Reach};
 use hub::{Hub, HubError};
 
@@ -126,8 +128,11 @@ fn state_key(path: &Path) -> Result<[u8; 32], Failure> {
         .map_err(|_| Failure::new(Exit::Usage, format!("{}: it is not 32 bytes long", what())))
 }
 
-async fn serve(mut options: Options, door: facade::Options) -> Result<(), HubError> {
+async fn serve(mut options: Options, mut door: facade::Options) -> Result<(), HubError> {
     options.client = client().await;
+    let reviews = options.client.clone();
+    let reviews = reviews.map(|client| Reviews::new(client, &options.namespace));
+    door.review = reviews.map(review);
     let state_key = options.state_key;
     let (state_dir, workspace) = (options.state_dir.clone(), options.workspace.clone());
     let failed = |error: &dyn std::error::Error| {
@@ -163,6 +168,34 @@ async fn client() -> Option<kube::Client> {
     client
         .inspect_err(|error| tracing::error!(error, "the API server can't be asked"))
         .ok()
+}
+
+/// What clients may do beside the owner is what they may do with `kubectl`.
+fn review(reviews: Reviews) -> Review {
+    let reviews = Arc::new(reviews);
+    Review::new(move |bearer, access| {
+        let (reviews, bearer) = (Arc::clone(&reviews), bearer.to_owned());
+        Box::pin(async move {
+            let answer = reviews.review(&bearer, right(access)).await;
+            answer.map_err(|refusal| match refusal {
+                Refusal::Unknown(why) => Refused::Unknown(why),
+                Refusal::NotAllowed(why) => Refused::NotAllowed(why),
+                Refusal::Unanswered(why) => Refused::Unanswered(why),
+            })
+        })
+    })
+}
+
+fn right(access: Access) -> Right {
+    match access {
+        Access::Read => Right::READ,
+        Access::Run => Right::RUN,
+        Access::Cancel => Right::CANCEL,
+        Access::Decide => Right::DECIDE,
+        Access::Steer => Right::STEER,
+        Access::Change => Right::CHANGE,
+        Access::Own => Right::OWN,
+    }
 }
 
 fn key_check(hub: &Hub) -> Result<KeyCheck, gateway::GatewayError> {

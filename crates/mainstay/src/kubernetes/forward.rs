@@ -1,20 +1,20 @@
 //! The way to a workspace's hub in a cluster: through the API server, as `kubectl port-forward` goes.
 //!
 //! Nobody has to open a port: a listener on loopback, and behind each of its connections a forwarded
-//! one to a hub's pod. TLS goes through to the hub, whose certificate is checked against the one in the
-//! hub's Secret. Who may read that is the hub's owner: the token is derived from the key in it.
+//! one to a hub's pod. TLS goes through to the hub, whose certificate is checked against the authority
+//! in the workspace's ConfigMap. Who calls is said by `login`.
 
 use std::sync::mpsc;
 
-use api::kubernetes::HUB;
+use api::kubernetes::{HUB, HUB_CA};
 use contract::pod::FACADE_PORT;
-use hub::keys::Keys;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::Api;
 use kube::api::ListParams;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::cluster::Cluster;
+use super::login::{Login, Renewed};
 use crate::exit::{Exit, Failure};
 use crate::place::KubeAddress;
 
@@ -23,7 +23,7 @@ use crate::place::KubeAddress;
 pub struct Way {
     port: u16,
     authority: String,
-    pub token: String,
+    pub token: Renewed,
 }
 
 impl Way {
@@ -45,9 +45,9 @@ impl Way {
             runtime.block_on(async {
                 let opened = prepare(&cluster, &workspace).await;
                 match opened {
-                    Ok((way, door)) => {
+                    Ok((way, door, login)) => {
                         let _nobody_waits = way_tx.send(Ok(way));
-                        door.serve().await;
+                        tokio::join!(door.serve(), login.keep());
                     }
                     Err(failure) => {
                         let _nobody_waits = way_tx.send(Err(failure));
@@ -70,7 +70,7 @@ impl Way {
         reqwest::Certificate::from_pem_bundle(self.authority.as_bytes()).map_err(|error| {
             Failure::new(
                 Exit::Failed,
-                format!("Secret {HUB} holds no certificate in ca.crt"),
+                format!("ConfigMap {HUB_CA} holds no certificate in ca.crt"),
             )
             .because(error)
         })
@@ -84,7 +84,7 @@ struct Door {
     selector: String,
 }
 
-async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), Failure> {
+async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door, Login), Failure> {
     let cluster = Cluster::connect(cluster).await?;
     let client = || cluster.client.clone();
     let absent = |what: &str| {
@@ -100,7 +100,7 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
         let failure = cluster.failed("read", &format!("{what} in namespace {workspace}"), error);
         match failure.exit {
             Exit::NotAllowed => failure.with_hint(format!(
-                "an owner of the workspace may: `members` in Workspace {workspace}"
+                "each role among `members` of Workspace {workspace} may"
             )),
             _ => failure,
         }
@@ -110,13 +110,12 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
     let service = service.map_err(|error| read("Service mainstay-hub", error))?;
     let selector = service.and_then(|service| service.spec?.selector);
     let selector = selector.ok_or_else(|| absent("hub"))?;
-    let secrets: Api<Secret> = Api::namespaced(client(), workspace);
-    let secret = secrets.get_opt(HUB).await;
-    let secret = secret.map_err(|error| read("Secret mainstay-hub", error))?;
-    let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    let mut kept = |name: &str| data.remove(name).map(|bytes| bytes.0);
-    let authority = kept("ca.crt").and_then(|text| String::from_utf8(text).ok());
-    let key = kept("state-key").and_then(|key| <[u8; 32]>::try_from(key).ok());
+    let maps: Api<ConfigMap> = Api::namespaced(client(), workspace);
+    let map = maps.get_opt(HUB_CA).await;
+    let map = map.map_err(|error| read("ConfigMap mainstay-hub-ca", error))?;
+    let authority = map.and_then(|map| map.data?.remove("ca.crt"));
+    let authority = authority.ok_or_else(|| absent("ca.crt of ConfigMap mainstay-hub-ca"))?;
+    let login = Login::begin(&cluster, workspace).await?;
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
     let (port, listener) = bound.map_err(|error| {
@@ -124,10 +123,8 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
     })?;
     let way = Way {
         port,
-        authority: authority.ok_or_else(|| absent("ca.crt of Secret mainstay-hub"))?,
-        token: Keys::derive(&key.ok_or_else(|| absent("state-key of Secret mainstay-hub"))?)
-            .owner_token()
-            .to_owned(),
+        authority,
+        token: login.token(),
     };
     let selector: Vec<String> = selector
         .iter()
@@ -138,7 +135,7 @@ async fn prepare(cluster: &KubeAddress, workspace: &str) -> Result<(Way, Door), 
         pods: Api::namespaced(client(), workspace),
         selector: selector.join(","),
     };
-    Ok((way, door))
+    Ok((way, door, login))
 }
 
 impl Door {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use api::kubernetes::{COMPONENT, HUB, HUB_CA};
+use api::kubernetes::{CLIENTS, COMPONENT, HUB, HUB_CA};
 use contract::pod::{FACADE_PORT, IMAGE_PROGRAM, POD_DOOR_PORT};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::{Keys, USER};
 use crate::object::{Object, Owner, Place, Resource};
-use crate::rbac::{IN_NAMESPACES, READ, rule};
+use crate::rbac::{IN_NAMESPACES, READ, identify, rule};
 
 /// What a hub may take to end: it drains for two minutes.
 const GRACE_SECONDS: u32 = 150;
@@ -42,7 +42,9 @@ pub fn hub(input: &HubInput<'_>) -> Vec<Object> {
             &[],
             json!({"data": {"ca.crt": input.authority}}),
         ),
-        place.object(Resource::ServiceAccount, HUB, &[], account),
+        place.object(Resource::ServiceAccount, HUB, &[], account.clone()),
+        // Nobody runs as it: people get tokens of it that say who they are.
+        place.object(Resource::ServiceAccount, CLIENTS, &[], account),
         place.object(
             Resource::Role,
             HUB,
@@ -105,7 +107,7 @@ fn beyond(input: &HubInput<'_>) -> [Object; 2] {
 
 /// What a hub may do with the cluster's own.
 pub fn hub_cluster_rules(workspace: &str) -> Vec<Value> {
-    vec![
+    let mut rules = vec![
         json!({
             "apiGroups": [api::kubernetes::GROUP], "resources": ["workspaces"],
             "resourceNames": [workspace], "verbs": ["get", "list", "watch"],
@@ -119,7 +121,9 @@ pub fn hub_cluster_rules(workspace: &str) -> Vec<Value> {
             "nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"],
             "verbs": ["get"],
         }),
-    ]
+    ];
+    rules.extend(identify());
+    rules
 }
 
 fn place<'a>(namespace: &'a str, owner: &'a Owner) -> Place<'a> {
@@ -137,8 +141,8 @@ fn binding(kind: &str, role: &str, namespace: &str) -> Value {
     })
 }
 
-/// A hub reads its workspace's objects, says what became of them, scales agents, and reads the
-/// Secrets that the fleet names.
+/// A hub reads its workspace's objects, says what became of them, scales agents, reads the Secrets
+/// that the fleet names, and asks what its callers may do there.
 pub fn hub_rules(secrets: &BTreeSet<String>) -> Vec<Value> {
     let group = api::kubernetes::GROUP;
     let status = IN_NAMESPACES.map(|kind| format!("{kind}/status"));
@@ -148,6 +152,11 @@ pub fn hub_rules(secrets: &BTreeSet<String>) -> Vec<Value> {
         json!({"apiGroups": [group], "resources": ["agents/scale"], "verbs": ["get", "patch"]}),
         // An instance is restarted by ending its pod: Kubernetes starts another.
         json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]}),
+        rule(
+            &["authorization.k8s.io"],
+            &["localsubjectaccessreviews"],
+            &["create"],
+        ),
     ];
     if !secrets.is_empty() {
         rules.push(json!({

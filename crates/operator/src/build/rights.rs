@@ -1,13 +1,14 @@
-//! What a workspace's members may do in its namespace, with `kubectl` and so with Mainstay.
+//! What a workspace's members may do in its namespace, with `kubectl` and so with Mainstay: a hub
+//! asks the API server for the same rights (`cluster::reviews`).
 
 use std::collections::BTreeMap;
 
 use api::fleet::{Member, Role};
-use api::kubernetes::{GROUP, HUB};
+use api::kubernetes::{CLIENTS, GROUP, HUB, HUB_CA, TASKS};
 use serde_json::{Value, json};
 
 use crate::object::{Object, Owner, Place, Resource};
-use crate::rbac::{IN_NAMESPACES, READ, rule};
+use crate::rbac::{IN_NAMESPACES, READ, named, rule};
 
 /// The Role in the namespace that a member's role is.
 pub fn role_name(role: Role) -> &'static str {
@@ -19,21 +20,42 @@ pub fn role_name(role: Role) -> &'static str {
     }
 }
 
+/// To reach the hub: its one pod through the API server, its certificate's authority, and a token
+/// that says who asks. What the hub then allows is what its caller's rights allow.
+pub(crate) fn reach() -> Vec<Value> {
+    vec![
+        // Over a WebSocket it is `get`, and newer API servers ask for both.
+        named(
+            "",
+            "pods/portforward",
+            &[&format!("{HUB}-0")],
+            &["get", "create"],
+        ),
+        named("", "configmaps", &[HUB_CA], &["get"]),
+        named("", "serviceaccounts/token", &[CLIENTS], &["create"]),
+    ]
+}
+
+/// To do that with tasks.
+pub(crate) fn on_tasks(verbs: &[&str]) -> Value {
+    rule(&[GROUP], &[&format!("agents/{TASKS}")], verbs)
+}
+
 /// What a role has beyond the one before it.
 fn own_rules(role: Role) -> Vec<Value> {
     match role {
-        Role::Viewer => vec![
-            rule(&[GROUP], &IN_NAMESPACES, &READ),
-            rule(&[GROUP], &["agents/scale"], &["get"]),
-            rule(&[""], &["pods", "pods/log", "services", "events"], &READ),
-            rule(&["apps"], &["deployments", "statefulsets"], &READ),
-        ],
-        // The hub's one pod; what the hub then allows is the hub's to say. Over a WebSocket it is
-        // `get`, and newer API servers ask for both.
-        Role::User => vec![json!({
-            "apiGroups": [""], "resources": ["pods/portforward"],
-            "resourceNames": [format!("{HUB}-0")], "verbs": ["get", "create"],
-        })],
+        Role::Viewer => {
+            let mut rules = vec![
+                rule(&[GROUP], &IN_NAMESPACES, &READ),
+                rule(&[GROUP], &["agents/scale"], &["get"]),
+                on_tasks(&["get"]),
+                rule(&[""], &["pods", "pods/log", "services", "events"], &READ),
+                rule(&["apps"], &["deployments", "statefulsets"], &READ),
+            ];
+            rules.extend(reach());
+            rules
+        }
+        Role::User => vec![on_tasks(&["create", "delete"])],
         Role::Operator => vec![
             rule(
                 &[GROUP],
@@ -41,6 +63,7 @@ fn own_rules(role: Role) -> Vec<Value> {
                 &["create", "update", "patch", "delete"],
             ),
             rule(&[GROUP], &["agents/scale"], &["update", "patch"]),
+            on_tasks(&["update"]),
             rule(&[""], &["pods"], &["delete"]),
         ],
         Role::Owner => vec![rule(
@@ -160,5 +183,25 @@ mod tests {
         assert!(!has(Role::Operator) && has(Role::Owner));
         let changes = |role| Value::from(rights(role)).to_string().contains("update");
         assert!(!changes(Role::User) && changes(Role::Operator));
+    }
+
+    #[test]
+    fn who_sees_tasks_runs_none() {
+        let on_tasks = |role| -> Vec<Value> {
+            let rules = rights(role).into_iter();
+            rules
+                .filter(|rule| rule["resources"] == json!(["agents/tasks"]))
+                .map(|rule| rule["verbs"].clone())
+                .collect()
+        };
+        assert_eq!(on_tasks(Role::Viewer), [json!(["get"])]);
+        assert_eq!(
+            on_tasks(Role::Operator),
+            [
+                json!(["get"]),
+                json!(["create", "delete"]),
+                json!(["update"])
+            ]
+        );
     }
 }

@@ -131,7 +131,7 @@ fn cluster_rights() -> Policy {
             (
                 // The rights that it has itself it could give on otherwise.
                 format!("object == null || {}", only(&build::hub_cluster_rules(""))),
-                "a hub's cluster role is to read its own Workspace, to say what it found of it, and to check tokens",
+                "a hub's cluster role is to read its own Workspace, to say what it found of it, and to tell whose tokens are",
             ),
         ],
     }

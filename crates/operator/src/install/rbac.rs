@@ -8,6 +8,7 @@ use api::kubernetes::GROUP;
 use serde_json::{Value, json};
 
 use super::{OPERATOR, Options, labels};
+use crate::build::{on_tasks, reach};
 use crate::rbac::{IN_NAMESPACES, READ, rule};
 
 /// What the operator may do everywhere.
@@ -54,16 +55,18 @@ fn at_home() -> Value {
     )])
 }
 
-/// Who may view or edit a namespace's workloads may do so with its agents; workspaces are the
-/// cluster's and stay with its administrators.
+/// Who may view or edit a namespace's workloads may do so with its agents and their tasks;
+/// workspaces are the cluster's and stay with its administrators.
 fn for_people(aggregate: &str, verbs: &[&str]) -> Value {
-    let mut role = cluster_role(
-        &format!("mainstay-{aggregate}"),
-        json!([
-            rule(&[GROUP], &IN_NAMESPACES, verbs),
-            rule(&[GROUP], &["agents/scale"], scale_verbs(aggregate)),
-        ]),
-    );
+    let mut rules = vec![
+        rule(&[GROUP], &IN_NAMESPACES, verbs),
+        rule(&[GROUP], &["agents/scale"], scale_verbs(aggregate)),
+        on_tasks(task_verbs(aggregate)),
+    ];
+    if aggregate == "view" {
+        rules.extend(reach());
+    }
+    let mut role = cluster_role(&format!("mainstay-{aggregate}"), rules.into());
     let aggregates: &[&str] = match aggregate {
         "view" => &["view", "edit", "admin"],
         _ => &["edit", "admin"],
@@ -79,6 +82,13 @@ fn scale_verbs(aggregate: &str) -> &'static [&'static str] {
     match aggregate {
         "view" => &["get"],
         _ => &["update", "patch"],
+    }
+}
+
+fn task_verbs(aggregate: &str) -> &'static [&'static str] {
+    match aggregate {
+        "view" => &["get"],
+        _ => &["create", "update", "delete"],
     }
 }
 

@@ -160,9 +160,10 @@ fn what_the_operator_runs_and_gives_is_bounded_wherever_it_is() {
     assert!(!rights.contains("'*'"), "{rights}");
     assert!(rights.contains("s.namespace == 'mainstay-system'"));
     let cluster = demands("mainstay-operator-cluster-rights");
-    let own = "{'mainstay.dev/workspaces': ['get', 'list', 'watch'], \
+    let own = "'mainstay.dev/workspaces': ['get', 'list', 'watch'], \
                'mainstay.dev/workspaces/status': ['patch']}";
     assert!(cluster.contains(own), "{cluster}");
+    assert!(!cluster.contains("secrets"), "{cluster}");
 }
 
 #[test]
@@ -183,4 +184,19 @@ fn a_hub_is_held_to_pods_of_ours_by_its_account() {
         demands.contains("app.kubernetes.io/managed-by"),
         "{demands}"
     );
+}
+
+#[test]
+fn a_clients_token_is_of_its_hub_its_user_and_his_groups() {
+    let demands = demands("mainstay-clients");
+    for part in [
+        "serviceaccounts/token",
+        "request.name == 'mainstay-clients'",
+        "'mainstay-hub.' + request.namespace",
+        "'user:' + request.userInfo.username",
+        "a.substring(6) in request.userInfo",
+        "<= 3600",
+    ] {
+        assert!(demands.contains(part), "{part}: {demands}");
+    }
 }

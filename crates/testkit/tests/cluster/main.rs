@@ -7,6 +7,7 @@
 mod alike;
 mod control;
 mod harm;
+mod identity;
 mod leave;
 mod many;
 mod move_home;
