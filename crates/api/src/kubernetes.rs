@@ -4,12 +4,14 @@
 //! Only words and rules for making names. Objects are built by `operator`; custom resource
 //! definitions are in `crd`.
 
+mod alone;
 mod document;
 mod identity;
 mod lenient;
 mod shallow;
 mod template;
 
+pub use alone::alone;
 pub use document::document;
 pub use identity::{
     AS_GROUP, AS_USER, CLIENTS, LONGEST_S, TASKS, client_audiences, client_of, hub_audience,

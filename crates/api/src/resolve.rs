@@ -88,12 +88,28 @@ pub(crate) fn resolve_without(
     resolved(documents, facts, Some(left_out))
 }
 
+/// The same for one object by itself: what it refers to may be written later, so that it is missing is no problem.
+pub(crate) fn resolve_alone(document: &Document, facts: &Facts<'_>) -> Result<Resolved, Problems> {
+    let documents = std::slice::from_ref(document);
+    let mut parsed = parse_all(documents);
+    parsed.incomplete = true;
+    of_parsed(parsed, documents, facts, Some(&BTreeSet::new()))
+}
+
 fn resolved(
     documents: &[Document],
     facts: &Facts<'_>,
     left_out: Option<&BTreeSet<(Kind, String)>>,
 ) -> Result<Resolved, Problems> {
-    let parsed = parse_all(documents);
+    of_parsed(parse_all(documents), documents, facts, left_out)
+}
+
+fn of_parsed(
+    parsed: Parsed,
+    documents: &[Document],
+    facts: &Facts<'_>,
+    left_out: Option<&BTreeSet<(Kind, String)>>,
+) -> Result<Resolved, Problems> {
     let none = BTreeSet::new();
     let mut resolver = Resolver::new(&parsed, facts, left_out.unwrap_or(&none));
     resolver.rules();

@@ -28,6 +28,12 @@ pub struct OperatorArgs {
     /// Its own port, for probes and metrics
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+    /// Where the API server asks about objects before they are written
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    admission: SocketAddr,
+    /// The folder with the authority that the API server trusts for that
+    #[arg(long, value_name = "DIR", default_value = operator::install::AUTHORITY_FOLDER)]
+    authority: PathBuf,
 }
 
 pub fn operator(place: &PlaceArgs, args: OperatorArgs) -> Outcome {
@@ -52,6 +58,8 @@ async fn serve(cluster: &KubeAddress, args: OperatorArgs) -> Result<(), Failure>
         namespace: args.namespace,
         name: args.name.unwrap_or_else(own_name),
         listen: args.listen,
+        admission: args.admission,
+        authority: args.authority,
         checks: up::knowledge(),
     };
     operator::run(options, told_to_end())

@@ -12,7 +12,7 @@ mod yaml;
 use std::path::PathBuf;
 
 use api::{Home, Kind, Resolved};
-use operator::install::Options;
+use operator::install::{Authority, Options};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -38,6 +38,9 @@ pub struct RenderArgs {
     /// Kubernetes: print the installation, too
     #[arg(long)]
     install: bool,
+    /// For the Helm chart: a webhook whose authority is this word, which the chart replaces
+    #[arg(long, value_name = "WORD", hide = true, requires = "install")]
+    authority: Option<String>,
     #[command(flatten)]
     choices: ChoiceArgs,
 }
@@ -57,7 +60,11 @@ pub fn render(place: &PlaceArgs, args: &RenderArgs) -> Outcome {
         return Err(Failure::usage("no manifest is named").with_hint("name a file or a directory"));
     }
     let namespace = place.namespace().unwrap_or(operator::install::NAMESPACE);
-    let options = args.choices.options(namespace);
+    let mut options = args.choices.options(namespace);
+    options.authority = args.authority.as_ref().map(|word| Authority {
+        certificate: word.clone(),
+        key: format!("{word}-key"),
+    });
     let paths = args.path.iter().map(|path| absolute(path));
     let paths = paths.collect::<Result<Vec<PathBuf>, Failure>>()?;
     let home = match args.to {

@@ -4,6 +4,7 @@
 //! things. It reads no cluster and no file; what is put where, and in which order it is taken away
 //! again, is for who calls it. What a workspace gets is not here: the operator makes that.
 
+mod admission;
 mod clients;
 mod deployment;
 mod guard;
@@ -12,6 +13,7 @@ mod rbac;
 use api::kubernetes::{GROUP, MANAGED_BY, VERSION, WORKSPACE_LABEL};
 use serde_json::{Value, json};
 
+pub use admission::{ADMISSION_PORT, AUTHORITY, AUTHORITY_FOLDER, Authority, AuthorityError};
 pub use rbac::{IN_WORKSPACE_ROLE, OPERATOR_ROLE};
 
 /// The operator's Deployment, ServiceAccount and selector.
@@ -38,6 +40,8 @@ pub struct Options {
     pub replicas: u32,
     /// Whether the workspace `default` adopts the namespace of that name.
     pub default_workspace: bool,
+    /// What the admission webhook is trusted by; without one there is no webhook.
+    pub authority: Option<Authority>,
 }
 
 impl Options {
@@ -48,6 +52,7 @@ impl Options {
             namespace: NAMESPACE.to_owned(),
             replicas: 1,
             default_workspace: true,
+            authority: None,
         }
     }
 }
@@ -70,6 +75,7 @@ pub fn objects(options: &Options, definitions: Vec<Value>) -> Vec<Value> {
     objects.extend(guard::objects(options));
     objects.extend(clients::objects());
     objects.extend(deployment::objects(options));
+    objects.extend(admission::objects(options));
     if options.default_workspace {
         objects.extend(default_workspace());
     }

@@ -3,6 +3,7 @@
 //! Each reconcile is five steps: dereference, validate, build, apply, update status. What a fleet
 //! means is decided by `api` alone; what a hub does with it is the hub's.
 
+mod admission;
 mod apply;
 pub mod build;
 mod clock;

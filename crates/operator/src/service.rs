@@ -1,6 +1,7 @@
 //! The operator's process: watches, then leads, then reconciles until it is told to end.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::admission::{self, Admission};
 use crate::context::Context;
 use crate::controller;
 use crate::error::{Category, Error};
@@ -37,6 +39,10 @@ pub struct Options {
     pub name: String,
     /// Its own port, for probes and metrics.
     pub listen: SocketAddr,
+    /// Where the API server asks about objects before they are written.
+    pub admission: SocketAddr,
+    /// The folder with the authority that it trusts for that.
+    pub authority: PathBuf,
     pub checks: Knowledge,
 }
 
@@ -60,13 +66,17 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         namespace,
         name,
         listen,
+        admission,
+        authority,
         checks,
     } = options;
-    let listener = TcpListener::bind(listen).await;
-    let listener = listener.map_err(|source| ServiceError::Listen {
-        address: listen,
-        source,
-    })?;
+    let listener = bind(listen).await?;
+    let admissions = bind(admission).await?;
+    let admission = Admission {
+        authority,
+        namespace: namespace.clone(),
+        checks,
+    };
     let context = Arc::new(Context::new(
         client.clone(),
         image,
@@ -80,6 +90,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(health::serve(listener, Arc::clone(&health)));
+    tasks.spawn(admission::serve(admissions, admission));
     tasks.spawn(readiness(Arc::clone(&context), Arc::clone(&health)));
     for kind in Kind::ALL {
         tasks.spawn(watch::written(Arc::clone(&context), kind));
@@ -105,6 +116,11 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         let _late = tokio::time::timeout(LAST_WORDS, claim.give_back()).await;
     }
     ended
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServiceError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServiceError::Listen { address, source })
 }
 
 /// Ready once all five kinds could be listed.

@@ -59,13 +59,7 @@ impl Verdict {
 
     /// What a manifest's problems say.
     pub(crate) fn invalid(problems: &[api::Problem], is_kept: bool) -> Self {
-        let mut sentences: Vec<String> = problems
-            .iter()
-            .map(|problem| match &problem.hint {
-                Some(hint) => format!("{} ({hint})", problem.message),
-                None => problem.message.clone(),
-            })
-            .collect();
+        let mut sentences: Vec<String> = problems.iter().map(sentence).collect();
         if is_kept {
             sentences.push("what was right before it goes on".to_owned());
         }
@@ -149,6 +143,14 @@ fn cut(mut message: String) -> String {
         message.push(MORE);
     }
     message
+}
+
+/// One problem of a manifest on one line, without its place: who applied it has other lines.
+pub(crate) fn sentence(problem: &api::Problem) -> String {
+    match &problem.hint {
+        Some(hint) => format!("{} ({hint})", problem.message),
+        None => problem.message.clone(),
+    }
 }
 
 #[cfg(test)]

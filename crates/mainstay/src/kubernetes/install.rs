@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use operator::install::{FIELD_MANAGER, OPERATOR, OPERATOR_ROLE, Options};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use operator::install::{AUTHORITY, Authority, FIELD_MANAGER, OPERATOR, OPERATOR_ROLE, Options};
 use serde_json::Value;
 
 use super::cluster::{Cluster, Reference, wait_until};
@@ -58,6 +60,11 @@ impl ChoiceArgs {
         Options {
             namespace: namespace.to_owned(),
             replicas: 2,
+            // Only what the objects are called is looked at.
+            authority: Some(Authority {
+                certificate: String::new(),
+                key: String::new(),
+            }),
             ..Options::new(operator::install::image(None))
         }
     }
@@ -78,8 +85,9 @@ impl ChoiceArgs {
 
 pub async fn install(place: &PlaceArgs, args: InstallArgs) -> Outcome {
     let cluster = Cluster::connect(&place.cluster()).await?;
-    let options = args.choices.options(&namespace(place));
+    let mut options = args.choices.options(&namespace(place));
     refuse_second(&cluster, &options).await?;
+    options.authority = Some(authority(&cluster, &options.namespace).await?);
     let objects = operator::install::objects(&options, api::crd::all());
     let plan = Plan::of(&cluster, objects, FIELD_MANAGER).await?;
     eprintln!("In the cluster at {}:", cluster.address);
@@ -94,6 +102,21 @@ pub async fn install(place: &PlaceArgs, args: InstallArgs) -> Outcome {
     wait_for_operator(&cluster, &options, Duration::from_secs(args.timeout)).await?;
     eprint!("{}", next(&options));
     Ok(Exit::Done)
+}
+
+/// That of the installation that is there, else a new one.
+async fn authority(cluster: &Cluster, namespace: &str) -> Result<Authority, Failure> {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
+    let secret = secrets.get_opt(AUTHORITY).await;
+    let secret =
+        secret.map_err(|error| cluster.failed("read", &format!("Secret {AUTHORITY}"), error))?;
+    let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    let mut kept = |name: &str| String::from_utf8(data.remove(name)?.0).ok();
+    if let (Some(certificate), Some(key)) = (kept("ca.crt"), kept("ca.key")) {
+        return Ok(Authority { certificate, key });
+    }
+    Authority::generate()
+        .map_err(|error| Failure::new(Exit::Failed, "failed to make an authority").because(error))
 }
 
 /// Kinds and rights are the cluster's, so there is one installation in it.

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::admission::{ADMISSION_PORT, AUTHORITY, AUTHORITY_FOLDER};
 use super::{OPERATOR, Options, VERSION_LABEL, labels};
 
 /// Where the operator answers probes and shows its metrics.
@@ -42,10 +43,14 @@ fn pod(options: &Options) -> Value {
         "serviceAccountName": OPERATOR,
         "enableServiceLinks": false,
         "securityContext": {
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container(options)],
+        // Without an authority there is no webhook.
+        "volumes": [{"name": "authority", "secret": {
+            "secretName": AUTHORITY, "optional": true, "defaultMode": 0o440,
+        }}],
         "topologySpreadConstraints": [{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
@@ -67,7 +72,13 @@ fn container(options: &Options) -> Value {
             // What hubs, shims and built-in agents run is this operator's own image.
             {"name": "MAINSTAY_IMAGE", "value": options.image},
         ],
-        "ports": [{"name": "http", "containerPort": HTTP_PORT}],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT},
+            {"name": "admission", "containerPort": ADMISSION_PORT},
+        ],
+        "volumeMounts": [
+            {"name": "authority", "mountPath": AUTHORITY_FOLDER, "readOnly": true},
+        ],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 2},
         "livenessProbe": {
             "httpGet": {"path": "/healthz", "port": "http"},

@@ -2,10 +2,10 @@
 //! field, rights that reach no further than said.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::*;
 fn several() -> Options {
     Options {
         replicas: 2,
+        authority: Some(Authority::generate().unwrap()),
         ..Options::new(image(None))
     }
 }
@@ -42,6 +43,9 @@ fn every_field_is_one_that_kubernetes_knows() {
             "ValidatingAdmissionPolicyBinding" => {
                 through::<ValidatingAdmissionPolicyBinding>(&object)
             }
+            "Secret" => through::<Secret>(&object),
+            "Service" => through::<Service>(&object),
+            "ValidatingWebhookConfiguration" => through::<ValidatingWebhookConfiguration>(&object),
             "Workspace" => continue,
             other => panic!("{other} is not looked at"),
         };
@@ -71,6 +75,34 @@ fn no_right_is_a_wildcard_and_what_reaches_further_waits_for_a_workspace() {
             }
         }
     }
+}
+
+#[test]
+fn the_webhook_holds_nobody_up_and_the_operator_can_not_change_it() {
+    let objects = objects(&several(), Vec::new());
+    let webhook = objects
+        .iter()
+        .find(|it| it["kind"] == "ValidatingWebhookConfiguration");
+    for asked in webhook.unwrap()["webhooks"].as_array().unwrap() {
+        assert_eq!(asked["failurePolicy"], "Ignore");
+        assert_eq!(asked["timeoutSeconds"], 2);
+        assert_eq!(asked["rules"][0]["apiGroups"], json!(["mainstay.dev"]));
+    }
+    let rights = objects.iter().filter(|object| object["rules"].is_array());
+    for role in rights {
+        let rules = role["rules"].to_string();
+        assert!(!rules.contains("webhookconfigurations"), "{rules}");
+    }
+}
+
+#[test]
+fn the_operators_certificate_is_its_services() {
+    let authority = Authority::generate().unwrap();
+    let (chain, key) = authority.sign("home").unwrap();
+    assert!(chain.len() == 1 && !key.is_empty());
+    let certificate = String::from_utf8_lossy(&chain[0]).into_owned();
+    assert!(certificate.contains("mainstay-operator.home.svc"));
+    assert!(certificate.contains("Mainstay admission"));
 }
 
 #[test]

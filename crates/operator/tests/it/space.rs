@@ -99,6 +99,8 @@ fn run(path: &str, image: String) {
                 namespace: operator::install::NAMESPACE.to_owned(),
                 name: format!("operator-it-{}", std::process::id()),
                 listen: "127.0.0.1:0".parse().unwrap(),
+                admission: "127.0.0.1:0".parse().unwrap(),
+                authority: std::path::PathBuf::from("/nonexistent"),
                 checks: api::Knowledge::nothing(),
             },
             std::future::pending(),

@@ -4,6 +4,7 @@
 //! out. Only the fleet's own processes, pods and the testbed's nodes are ever harmed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod admission;
 mod alike;
 mod control;
 mod harm;
