@@ -88,6 +88,10 @@ fn relay(pod: &Pod, root: &Path, sockets: Sockets) -> i32 {
         gateway: sockets.gateway.into(),
         probes: sockets.probes.into(),
         supervisor: sockets.supervisor.into(),
+        settled: || {
+            // Nothing but memory is lost without it.
+            let _kept = sandbox::pages::let_go_of_program();
+        },
     });
     match ended {
         Ok(()) => 0,

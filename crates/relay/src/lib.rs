@@ -35,6 +35,8 @@ const GATEWAY_CONNECTIONS: u32 = 1024;
 const OPENED_CONNECTIONS: u32 = 1024;
 /// Offers that lie idle at the hub: one to be taken, one for whoever comes at the same time.
 const IDLE_OFFERS: u32 = 2;
+/// How long after its start a relay has done everything that it does once.
+const SETTLES_IN: Duration = Duration::from_secs(5);
 /// How long what is under way may take once the relay is to leave.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
@@ -50,6 +52,8 @@ pub struct Options {
     pub probes: std::net::TcpListener,
     /// What offers say comes from here; its end is the relay's.
     pub supervisor: UnixStream,
+    /// Is called once, when the relay has settled: what only a start needs can go.
+    pub settled: fn(),
 }
 
 /// Why there is no relay.
@@ -115,6 +119,11 @@ pub async fn serve(options: Options) -> Result<(), RelayError> {
         let forbidden = SocketAddr::new(address.ip(), FACADE_PORT);
         tokio::spawn(reach::watch(Arc::clone(&relay), forbidden, Pace::USUAL));
     }
+    let settled = options.settled;
+    tokio::spawn(async move {
+        tokio::time::sleep(SETTLES_IN).await;
+        settled();
+    });
     let heard = supervisor.follow(offered_tx).await;
     let opened = relay.opened_slots.acquire_many(OPENED_CONNECTIONS);
     let _cut_off = tokio::time::timeout(LAST_BYTES, opened).await;
