@@ -122,6 +122,8 @@ struct Supervisor {
     reaped: VecDeque<(u32, Ended)>,
     /// Told to end, or giving up.
     stopping: bool,
+    /// Everything was started once, and what only that needs of the program is let go.
+    settled: bool,
     given_up: Option<PodError>,
 }
 
@@ -170,6 +172,7 @@ impl Supervisor {
             false_starts: FalseStarts::default(),
             reaped: VecDeque::new(),
             stopping: false,
+            settled: false,
             given_up: None,
             options,
         })
@@ -292,10 +295,22 @@ impl Supervisor {
         let Some(shim) = &mut self.shim else { return };
         for said in shim.receive() {
             match said {
-                Said::Enforced(words) => self.offer(|offered| offered.isolation = words),
+                Said::Enforced(words) => {
+                    self.offer(|offered| offered.isolation = words);
+                    self.settle();
+                }
                 Said::OfUse => self.false_starts.forget(),
                 Said::FalseStart(reason) => self.false_start(&reason),
             }
+        }
+    }
+
+    /// Once: a start needs many pages of the program that the rest of a life doesn't.
+    fn settle(&mut self) {
+        if !std::mem::replace(&mut self.settled, true)
+            && let Err(error) = sandbox::pages::let_go_of_program()
+        {
+            tracing::debug!(%error, "the pages of the start stay");
         }
     }
 

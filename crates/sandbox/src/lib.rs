@@ -13,6 +13,7 @@ pub mod confine;
 pub mod descriptors;
 pub mod fork;
 pub mod memory_events;
+pub mod pages;
 pub mod peer;
 pub mod process;
 pub mod reach;

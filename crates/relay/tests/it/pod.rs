@@ -44,6 +44,7 @@ impl TestPod {
             gateway,
             probes,
             supervisor: theirs,
+            settled: || {},
         };
         pod.tell(offered);
         pod.relay = Some(std::thread::spawn(|| relay::run(options).unwrap()));
