@@ -19,6 +19,7 @@ pub type TaskKey = [u8; 32];
 pub struct Keys {
     tokens: hmac::Key,
     owner: Zeroizing<String>,
+    metrics: Zeroizing<String>,
     secrets: Zeroizing<[u8; 32]>,
     log_seed: Zeroizing<[u8; 32]>,
     ids: hmac::Key,
@@ -58,6 +59,10 @@ impl Keys {
                 "mst_{}",
                 URL_SAFE_NO_PAD.encode(*sub("owner-token"))
             )),
+            metrics: Zeroizing::new(format!(
+                "msm_{}",
+                URL_SAFE_NO_PAD.encode(*sub("metrics-token"))
+            )),
             secrets: sub("secrets"),
             log_seed: sub("log-signer"),
             ids: hmac::Key::new(hmac::HMAC_SHA256, &*sub("ids")),
@@ -80,6 +85,13 @@ impl Keys {
     #[must_use]
     pub fn is_owner(&self, bearer: &str) -> bool {
         constant_time::verify_slices_are_equal(bearer.as_bytes(), self.owner.as_bytes()).is_ok()
+    }
+
+    /// Whether it is the token of who may see the metrics and nothing else. Whoever has the state key
+    /// can derive it: the operator gives it to a cluster's Prometheus.
+    #[must_use]
+    pub fn is_monitor(&self, bearer: &str) -> bool {
+        constant_time::verify_slices_are_equal(bearer.as_bytes(), self.metrics.as_bytes()).is_ok()
     }
 
     /// Signs a claim.
@@ -243,6 +255,16 @@ mod tests {
             assert_eq!(keys.claim(&forged), None, "byte {at}");
         }
         assert_eq!(Keys::derive(&[2; 32]).claim(&token), None);
+    }
+
+    #[test]
+    fn the_monitors_token_is_what_the_operator_derives() {
+        let keys = Keys::derive(&[1; 32]);
+        // The same as in the operator's test of what it gives to Prometheus.
+        let token = "msm_nQTgiuBKtfQ6YcIDnLHmlCErfyAtEURRqD3xVO-1i_I";
+        assert!(keys.is_monitor(token));
+        assert!(!keys.is_owner(token) && !keys.is_monitor(keys.owner_token()));
+        assert!(!Keys::derive(&[2; 32]).is_monitor(token));
     }
 
     #[test]

@@ -253,6 +253,12 @@ impl Hub {
     }
 
     /// Tasks are accepted.
+    /// The same for the token that opens the metrics alone.
+    #[must_use]
+    pub fn check_metrics_token(&self, bearer: &str) -> bool {
+        self.shared.keys.is_monitor(bearer)
+    }
+
     #[must_use]
     pub fn ready(&self) -> bool {
         self.shared.ready.load(Ordering::SeqCst) && !self.is_stopping()

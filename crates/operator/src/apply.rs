@@ -238,7 +238,7 @@ async fn write(
 }
 
 /// Removes what an owner has and doesn't want any more.
-async fn orphans(
+pub(crate) async fn orphans(
     context: &Context,
     namespace: &str,
     owner_uid: &str,

@@ -4,9 +4,11 @@
 //! No cluster is asked and no clock is read here, so every object can be checked by a test.
 
 mod agent;
+mod by_name;
 mod certificate;
 mod destination;
 mod hub;
+mod monitoring;
 mod pod;
 mod policy;
 mod rights;
@@ -15,9 +17,11 @@ mod tool;
 
 pub(crate) use agent::selector_text;
 pub use agent::{AgentInput, agent};
+pub use by_name::by_name;
 pub use certificate::{Keys, KeysError};
 pub(crate) use destination::node_address;
 pub use hub::{HubInput, hub, hub_cluster_rules, hub_keys, hub_rules};
+pub use monitoring::{HUB_METRICS, monitor, rules as alert_rules};
 pub(crate) use policy::urls;
 pub use policy::{PolicyInput, policies};
 pub use rights::{ROLES, members, rights, role_name};

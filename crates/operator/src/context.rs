@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::apply::Answers;
 use crate::homes::Homes;
 use crate::metrics::Metrics;
+use crate::optional::Optional;
 use crate::queue::Queue;
 use crate::resolve::Pace;
 use crate::world::{Key, World};
@@ -27,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) homes: Homes,
     pub(crate) answers: Answers,
     pub(crate) metrics: Metrics,
+    pub(crate) optional: Optional,
     pub(crate) recorder: Recorder,
     queue: Mutex<Queue<Key>>,
     pace: Mutex<Pace>,
@@ -53,6 +55,7 @@ impl Context {
             answers: Answers::default(),
             metrics: Metrics::default(),
             queue: Mutex::new(Queue::new()),
+            optional: Optional::default(),
             pace: Mutex::new(Pace::default()),
             pushed: Notify::new(),
             changed: Notify::new(),

@@ -19,6 +19,7 @@ pub mod install;
 mod lease;
 mod metrics;
 pub mod object;
+mod optional;
 mod queue;
 pub mod rbac;
 mod resolve;

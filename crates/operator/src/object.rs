@@ -19,6 +19,7 @@ pub const MANAGER: &str = "mainstay";
 /// The kinds of objects that the operator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
+    CiliumNetworkPolicy,
     ClusterRole,
     ClusterRoleBinding,
     ConfigMap,
@@ -26,16 +27,25 @@ pub enum Resource {
     LimitRange,
     NetworkPolicy,
     PodDisruptionBudget,
+    PrometheusRule,
     ResourceQuota,
     Role,
     RoleBinding,
     Secret,
     Service,
     ServiceAccount,
+    ServiceMonitor,
     StatefulSet,
 }
 
 impl Resource {
+    /// Those that others define, in a workspace's namespace, where their definitions are there.
+    pub const OPTIONAL: [Resource; 3] = [
+        Self::CiliumNetworkPolicy,
+        Self::PrometheusRule,
+        Self::ServiceMonitor,
+    ];
+
     /// Those that lie in a workspace's namespace and are watched there. Secrets are not: the right
     /// to watch them is the right to read them all.
     pub const WATCHED: [Resource; 11] = [
@@ -54,7 +64,11 @@ impl Resource {
 
     fn names(self) -> (&'static str, &'static str, &'static str) {
         const RBAC: &str = "rbac.authorization.k8s.io";
+        const PROMETHEUS: &str = "monitoring.coreos.com";
         match self {
+            Self::CiliumNetworkPolicy => {
+                ("cilium.io", "CiliumNetworkPolicy", "ciliumnetworkpolicies")
+            }
             Self::ClusterRole => (RBAC, "ClusterRole", "clusterroles"),
             Self::ClusterRoleBinding => (RBAC, "ClusterRoleBinding", "clusterrolebindings"),
             Self::ConfigMap => ("", "ConfigMap", "configmaps"),
@@ -62,12 +76,14 @@ impl Resource {
             Self::LimitRange => ("", "LimitRange", "limitranges"),
             Self::NetworkPolicy => ("networking.k8s.io", "NetworkPolicy", "networkpolicies"),
             Self::PodDisruptionBudget => ("policy", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::PrometheusRule => (PROMETHEUS, "PrometheusRule", "prometheusrules"),
             Self::ResourceQuota => ("", "ResourceQuota", "resourcequotas"),
             Self::Role => (RBAC, "Role", "roles"),
             Self::RoleBinding => (RBAC, "RoleBinding", "rolebindings"),
             Self::Secret => ("", "Secret", "secrets"),
             Self::Service => ("", "Service", "services"),
             Self::ServiceAccount => ("", "ServiceAccount", "serviceaccounts"),
+            Self::ServiceMonitor => (PROMETHEUS, "ServiceMonitor", "servicemonitors"),
             Self::StatefulSet => ("apps", "StatefulSet", "statefulsets"),
         }
     }
@@ -84,7 +100,11 @@ impl Resource {
 
     pub fn api_resource(self) -> ApiResource {
         let (group, kind, plural) = self.names();
-        resource(group, "v1", kind, plural)
+        let version = match self {
+            Self::CiliumNetworkPolicy => "v2",
+            _ => "v1",
+        };
+        resource(group, version, kind, plural)
     }
 }
 

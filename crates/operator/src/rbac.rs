@@ -9,7 +9,7 @@
 use api::kubernetes::{CLIENTS, GROUP, HUB};
 use serde_json::{Value, json};
 
-use crate::build::{ROLES, role_name};
+use crate::build::{HUB_METRICS, ROLES, role_name};
 use crate::install::{IN_WORKSPACE_ROLE, OPERATOR};
 use crate::object::{Object, Owner, Place, Resource};
 
@@ -110,6 +110,14 @@ pub fn namespace_role() -> Vec<Value> {
         // A creation has no name yet that a right could be bound to.
         rule(&[""], &["secrets"], &["create"]),
         named("", "secrets", &[HUB], &["get"]),
+        // Where there is a Prometheus: what it shows to read a hub's metrics.
+        named("", "secrets", &[HUB_METRICS], &["get", "patch", "delete"]),
+        rule(
+            &["monitoring.coreos.com"],
+            &["prometheusrules", "servicemonitors"],
+            &KEEP,
+        ),
+        rule(&["cilium.io"], &["ciliumnetworkpolicies"], &KEEP),
     ]
 }
 
@@ -143,7 +151,8 @@ mod tests {
             .filter(|rule| rule["resources"] == json!(["secrets"]));
         for rule in secrets {
             let reads = rule["verbs"] != json!(["create"]);
-            assert_eq!(reads, rule["resourceNames"] == json!([HUB]), "{rule}");
+            let own = [json!([HUB]), json!([HUB_METRICS])];
+            assert_eq!(reads, own.contains(&rule["resourceNames"]), "{rule}");
         }
     }
 }

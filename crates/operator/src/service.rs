@@ -17,6 +17,7 @@ use crate::controller;
 use crate::error::{Category, Error};
 use crate::health::{self, Health};
 use crate::lease::Claim;
+use crate::optional;
 use crate::resolve;
 use crate::watch;
 use crate::world::Key;
@@ -105,6 +106,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     health.leads.store(true, Ordering::Relaxed);
     tasks.spawn(watch::namespaces(Arc::clone(&context)));
     tasks.spawn(watch::api_server(Arc::clone(&context)));
+    tasks.spawn(optional::follow(Arc::clone(&context)));
     tasks.spawn(resolutions(Arc::clone(&context)));
     let ended = tokio::select! {
         () = reconciles(&context) => Ok(()),

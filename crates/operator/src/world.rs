@@ -135,6 +135,16 @@ pub(crate) enum Listed {
     Pods,
 }
 
+impl Listed {
+    /// Nothing waits for kinds that come and go.
+    fn is_needed(self) -> bool {
+        match self {
+            Self::Owned(resource) => Resource::WATCHED.contains(&resource),
+            Self::Pods => true,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     homes: HashMap<String, Home>,
@@ -341,11 +351,10 @@ impl World {
     /// Whether all that was made in a namespace is known.
     pub(crate) fn is_known(&self, namespace: &str) -> bool {
         let inner = self.inner();
-        let listed = inner
-            .homes
-            .get(namespace)
-            .map_or(0, |home| home.listed.len());
-        listed == Resource::WATCHED.len() + 1
+        let home = inner.homes.get(namespace);
+        let listed = home.into_iter().flat_map(|home| &home.listed);
+        let needed = listed.filter(|listed| listed.is_needed());
+        needed.count() == Resource::WATCHED.len() + 1
     }
 
     /// The namespace is no workspace's any more: what was made there is not looked at.

@@ -69,6 +69,13 @@ impl Destination {
     }
 }
 
+/// The name and port of the outside that a URL leads to, if it is one.
+pub(super) fn named(url: &str) -> Option<(String, u16)> {
+    let (host, port) = host_and_port(url)?;
+    let is_named = matches!(Destination::read(url, "")?, Destination::Port(_));
+    is_named.then(|| (host.trim_end_matches('.').to_ascii_lowercase(), port))
+}
+
 fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;

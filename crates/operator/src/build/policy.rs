@@ -35,6 +35,8 @@ pub struct PolicyInput<'a> {
     pub fleet: &'a Fleet,
     /// Addresses and ports of the API server.
     pub api_server: &'a [(String, u16)],
+    /// Names of the outside are let through by another kind of policy.
+    pub are_named_elsewhere: bool,
 }
 
 /// The three policies.
@@ -128,16 +130,16 @@ fn hub(input: &PolicyInput<'_>) -> Value {
 }
 
 fn destinations(input: &PolicyInput<'_>) -> BTreeSet<Destination> {
-    let providers = input
-        .fleet
-        .providers
-        .values()
-        .map(|provider| &provider.base_url);
-    let tools = input.fleet.tools.values().flat_map(urls);
-    providers
-        .chain(tools)
-        .filter_map(|url| Destination::read(url, input.namespace))
-        .collect()
+    let all = fleet_urls(input.fleet).filter_map(|url| Destination::read(url, input.namespace));
+    let is_elsewhere =
+        |to: &Destination| input.are_named_elsewhere && matches!(to, Destination::Port(_));
+    all.filter(|to| !is_elsewhere(to)).collect()
+}
+
+/// What a hub's calls go to.
+pub(super) fn fleet_urls(fleet: &Fleet) -> impl Iterator<Item = &String> {
+    let providers = fleet.providers.values().map(|provider| &provider.base_url);
+    providers.chain(fleet.tools.values().flat_map(urls))
 }
 
 /// What a tool's calls go to.
@@ -167,6 +169,7 @@ mod tests {
             owner: &owner,
             fleet,
             api_server: &[("198.18.0.1".to_owned(), 6443)],
+            are_named_elsewhere: false,
         })
     }
 

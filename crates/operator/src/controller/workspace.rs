@@ -7,6 +7,7 @@
 mod keys;
 mod leave;
 mod namespace;
+mod others;
 mod partial;
 
 use std::collections::BTreeSet;
@@ -132,6 +133,7 @@ fn objects(context: &Context, found: &Dereferenced) -> Objects {
         owner,
         fleet,
         api_server: &found.api_server,
+        are_named_elsewhere: false,
     }));
     let Store::Sqlite { size_bytes } = fleet.store;
     Objects {
@@ -204,25 +206,28 @@ async fn write(
         let wait = Verdict::waiting("Adopting", "what is in its namespace is being looked at");
         return Ok(Err(wait));
     }
-    let authority = match keys::authority(context, &found.owner).await? {
-        Ok(authority) => authority,
+    let keys = match keys::keys(context, &found.owner).await? {
+        Ok(keys) => keys,
         Err(verdict) => return Ok(Err(verdict)),
     };
     if found.set.is_partial() {
         hub.secrets.extend(partial::secrets(context, name).await?);
         partial::widen(context, name, &mut tenancy).await?;
     }
+    let others = others::write(context, found, &keys.state_key, &mut tenancy).await;
     let mut hub = build::hub(&HubInput {
         namespace: name,
         owner: &found.owner,
         image: &context.image,
         store_bytes: hub.store_bytes,
         secrets: hub.secrets,
-        authority: &authority,
+        authority: &keys.authority,
     });
     let fixed = volume::keep_size(&context.world, &mut hub, "spec.store.sqlite.size");
-    let wanted: Vec<Object> = std::iter::once(rights).chain(tenancy).chain(hub).collect();
-    apply::objects(context, name, &found.owner.uid, &wanted).await?;
+    let mut wanted: Vec<Object> = std::iter::once(rights).chain(tenancy).chain(hub).collect();
+    apply::beside(context, &wanted).await?;
+    wanted.extend(others);
+    apply::orphans(context, name, &found.owner.uid, &wanted).await?;
     Ok(Ok(fixed))
 }
 

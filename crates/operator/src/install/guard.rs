@@ -2,33 +2,52 @@
 //!
 //! To work in a workspace's namespace the operator binds a role to itself there, so it must be able
 //! to write RoleBindings anywhere, and a ClusterRole for each hub. Without more that is the whole
-//! cluster for whoever takes the operator over. Four policies, which the API server itself
-//! evaluates, hold it to the namespaces that it made or that somebody labelled for a workspace: it
-//! gives no level of pod security away, runs nothing that is more than a pod of its node, and gives
-//! others only what `build` gives them, so that nobody does for it what it may not. They don't bound
-//! what it reads in those namespaces: who runs pods there can mount what lies there.
+//! cluster for whoever takes the operator over. Policies, which the API server itself evaluates, hold
+//! it to the namespaces that it made or that somebody labelled for a workspace: it gives no level of
+//! pod security away, runs nothing that is more than a pod of its node, draws no other traffic to
+//! itself, and gives others only what `build` gives them, so that nobody does for it what it may not.
+//! They don't bound what it reads in those namespaces: who runs pods there can mount what lies there.
+//! One more holds the hubs, whose right to delete pods would else be to delete anybody's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::fleet::Role;
-use api::kubernetes::{HUB, WORKSPACE_LABEL};
+use api::kubernetes::{HUB, MANAGED_BY, WORKSPACE_LABEL};
 use serde_json::{Value, json};
 
 use super::{IN_WORKSPACE_ROLE, OPERATOR, Options, labels};
 use crate::build;
+use crate::object::MANAGER;
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 const ENFORCE_VERSION: &str = "pod-security.kubernetes.io/enforce-version";
 
 pub(super) fn objects(options: &Options) -> Vec<Value> {
-    [rights(options), adoption(), cluster_rights(), workloads()]
+    let policies = [
+        rights(options),
+        adoption(),
+        cluster_rights(),
+        workloads(),
+        services(),
+        monitors(),
+        hubs_pods(),
+    ];
+    policies
         .into_iter()
         .flat_map(|policy| [policy.definition(options), policy.binding()])
         .collect()
 }
 
+#[derive(Clone, Copy)]
+enum Whom {
+    Operator,
+    /// Those of every namespace, by the account that they have.
+    Hubs,
+}
+
 struct Policy {
     name: &'static str,
+    whom: Whom,
     rule: Value,
     /// What has to be true, and what is said otherwise.
     validations: Vec<(String, &'static str)>,
@@ -47,6 +66,7 @@ fn rights(options: &Options) -> Policy {
     );
     Policy {
         name: "mainstay-operator-rights",
+        whom: Whom::Operator,
         rule: json!({
             "apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"],
             "resources": ["rolebindings", "roles"],
@@ -80,6 +100,7 @@ fn adoption() -> Policy {
     let version = |object: &str| label(object, ENFORCE_VERSION);
     Policy {
         name: "mainstay-operator-adoption",
+        whom: Whom::Operator,
         rule: json!({
             "apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"],
             "operations": ["CREATE", "UPDATE"], "scope": "Cluster",
@@ -113,6 +134,7 @@ fn cluster_rights() -> Policy {
     let named = |object: &str| format!("{object}.metadata.name.startsWith('{HUB}:')");
     Policy {
         name: "mainstay-operator-cluster-rights",
+        whom: Whom::Operator,
         rule: json!({
             "apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"],
             "resources": ["clusterroles", "clusterrolebindings"],
@@ -143,6 +165,7 @@ fn workloads() -> Policy {
     let context = |of: &str| format!("!has({of}.securityContext.seLinuxOptions)");
     Policy {
         name: "mainstay-operator-workloads",
+        whom: Whom::Operator,
         rule: json!({
             "apiGroups": ["apps"], "apiVersions": ["v1"],
             "resources": ["deployments", "statefulsets"],
@@ -173,6 +196,60 @@ fn workloads() -> Policy {
                 "the operator's pods run without privileges",
             ),
         ],
+    }
+}
+
+/// A Service can draw what others send to any address.
+fn services() -> Policy {
+    Policy {
+        name: "mainstay-operator-services",
+        whom: Whom::Operator,
+        rule: json!({
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"],
+            "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
+        }),
+        validations: vec![(
+            "object.spec.?type.orValue('ClusterIP') == 'ClusterIP' && \
+             object.spec.?externalIPs.orValue([]).size() == 0"
+                .to_owned(),
+            "the operator's Services are of the cluster, at addresses that it gives",
+        )],
+    }
+}
+
+/// Who says what Prometheus reads could have it send its own token, or read everywhere.
+fn monitors() -> Policy {
+    Policy {
+        name: "mainstay-operator-monitors",
+        whom: Whom::Operator,
+        rule: json!({
+            "apiGroups": ["monitoring.coreos.com"], "apiVersions": ["v1"],
+            "resources": ["servicemonitors"],
+            "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
+        }),
+        validations: vec![(
+            "!has(object.spec.namespaceSelector) && object.spec.endpoints.all(e, \
+             !has(e.bearerTokenFile) && !has(e.proxyUrl) && !(has(e.tlsConfig) && \
+             (has(e.tlsConfig.caFile) || has(e.tlsConfig.certFile) || has(e.tlsConfig.keyFile))))"
+                .to_owned(),
+            "the operator's ServiceMonitors read its own namespace, and nothing of Prometheus's files",
+        )],
+    }
+}
+
+/// A namespace that was adopted has pods of others.
+fn hubs_pods() -> Policy {
+    Policy {
+        name: "mainstay-hub-pods",
+        whom: Whom::Hubs,
+        rule: json!({
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            "operations": ["DELETE"], "scope": "Namespaced",
+        }),
+        validations: vec![(
+            format!("{} == '{MANAGER}'", label("oldObject", MANAGED_BY)),
+            "a hub deletes pods that are Mainstay's, and nobody else's",
+        )],
     }
 }
 
@@ -224,7 +301,22 @@ fn only(rules: &[Value]) -> String {
 
 impl Policy {
     fn definition(&self, options: &Options) -> Value {
-        let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
+        let (name, who) = match self.whom {
+            Whom::Operator => (
+                "is-the-operator",
+                format!(
+                    "request.userInfo.username == 'system:serviceaccount:{}:{OPERATOR}'",
+                    options.namespace
+                ),
+            ),
+            Whom::Hubs => (
+                "is-a-hub",
+                format!(
+                    "request.userInfo.username == \
+                     'system:serviceaccount:' + request.namespace + ':{HUB}'"
+                ),
+            ),
+        };
         let validations = self.validations.iter().map(|(expression, message)| {
             json!({"expression": expression, "message": message, "reason": "Forbidden"})
         });
@@ -234,10 +326,7 @@ impl Policy {
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [self.rule]},
-                "matchConditions": [{
-                    "name": "is-the-operator",
-                    "expression": format!("request.userInfo.username == '{user}'"),
-                }],
+                "matchConditions": [{"name": name, "expression": who}],
                 "validations": validations.collect::<Vec<Value>>(),
             },
         })

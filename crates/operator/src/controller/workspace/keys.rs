@@ -13,11 +13,18 @@ use crate::error::Error;
 use crate::object::{Owner, Resource};
 use crate::verdict::Verdict;
 
-/// The authority's certificate, of keys that are there or are made now; or why there are none.
-pub(super) async fn authority(
+/// What is needed of them here.
+pub(super) struct OfHub {
+    /// The authority's certificate, as PEM.
+    pub(super) authority: String,
+    pub(super) state_key: Vec<u8>,
+}
+
+/// Those that are there or are made now; or why there are none.
+pub(super) async fn keys(
     context: &Context,
     owner: &Owner,
-) -> Result<Result<String, Verdict>, Error> {
+) -> Result<Result<OfHub, Verdict>, Error> {
     let namespace = owner.name.as_str();
     let api = apply::api(&context.client, Resource::Secret, Some(namespace));
     let found = api.get_opt(HUB).await.map_err(|source| Error::Read {
@@ -26,7 +33,7 @@ pub(super) async fn authority(
         source,
     })?;
     if let Some(found) = found {
-        return Ok(certificate(&found).ok_or_else(|| incomplete(namespace)));
+        return Ok(read(&found).ok_or_else(|| incomplete(namespace)));
     }
     // Its certificate is made from it: it was there, and a hub has sealed its log with it.
     if context
@@ -60,18 +67,24 @@ pub(super) async fn authority(
             });
         }
     }
-    Ok(Ok(keys.authority))
+    Ok(Ok(OfHub {
+        state_key: keys.state_key.to_vec(),
+        authority: keys.authority,
+    }))
 }
 
-fn certificate(secret: &DynamicObject) -> Option<String> {
+fn read(secret: &DynamicObject) -> Option<OfHub> {
     let data = &secret.data["data"];
     let decoded = |key: &str| serde_json::from_value::<ByteString>(data[key].clone()).ok();
-    ["state-key", "tls.crt", "tls.key"]
+    let authority = ["tls.crt", "tls.key"]
         .into_iter()
         .all(|key| decoded(key).is_some())
         .then(|| decoded("ca.crt"))
-        .flatten()
-        .and_then(|bytes| String::from_utf8(bytes.0).ok())
+        .flatten()?;
+    Some(OfHub {
+        authority: String::from_utf8(authority.0).ok()?,
+        state_key: decoded("state-key")?.0,
+    })
 }
 
 fn incomplete(namespace: &str) -> Verdict {

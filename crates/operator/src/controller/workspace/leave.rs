@@ -86,7 +86,7 @@ async fn empty(context: &Arc<Context>, key: &Key, written: &Written) -> Result<b
     if !context.world.is_known(namespace) {
         return Ok(false);
     }
-    for resource in Resource::WATCHED {
+    for resource in Resource::WATCHED.into_iter().chain(Resource::OPTIONAL) {
         for name in context.world.owned_names(namespace, resource) {
             if !is_own_right(resource, &name) {
                 apply::remove(context, resource, namespace, &name).await?;
