@@ -34,7 +34,7 @@ use clap::Subcommand;
 
 use layout::Layout;
 
-pub use test::Building;
+pub use test::{Building, evaluator};
 
 /// Whether `test` runs the cluster's tests, and not `cluster test` alone.
 const ARE_OF_TEST: bool = false;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cluster::{self, Building};
-use crate::run::{cargo, run, target_dir};
+use crate::run::{cargo, is_installed, run, target_dir};
 use crate::sdk;
 
 /// What to do where Python or Node can't be set up.
@@ -34,13 +34,24 @@ pub fn test(sdks: Sdks, testbed: Result<Building>) -> Result<()> {
             installed.left_out.push(line);
         }
     }
+    if !has_postgres() {
+        let line = "tests on Postgres are left out: none is installed (`cargo xtask setup`)";
+        installed.left_out.push(line.to_owned());
+    }
     for line in &installed.left_out {
         eprintln!("test: {line}");
     }
     Ok(())
 }
 
-/// Tells the tests where the program and the SDKs are.
+/// Where `testkit` looks: Debian's place, which is not in the path.
+fn has_postgres() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let mut versions = versions.into_iter().flatten().flatten();
+    versions.any(|version| version.path().join("bin/initdb").is_file()) || is_installed("initdb")
+}
+
+/// Tells the tests where the program, the SDKs and the evaluator of policies are.
 pub fn environment(tests: &mut Command, installed: &sdk::Installed) -> Result<()> {
     tests.env("MAINSTAY_BIN", target_dir()?.join("debug/mainstay"));
     if let Some(python) = &installed.python {
@@ -49,5 +60,5 @@ pub fn environment(tests: &mut Command, installed: &sdk::Installed) -> Result<()
     if let Some(node) = &installed.node {
         tests.env("MAINSTAY_TEST_NODE", node);
     }
-    Ok(())
+    cluster::evaluator(tests)
 }

@@ -23,7 +23,7 @@ struct Program {
     version: Option<(&'static str, &'static str)>,
 }
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 6] = [
     Program {
         name: "kubernetes",
         package: ".",
@@ -55,7 +55,15 @@ const PROGRAMS: [Program; 5] = [
         package: ".",
         version: None,
     },
+    Program {
+        name: POLICIES,
+        package: ".",
+        version: None,
+    },
 ];
+
+/// An evaluator of NetworkPolicies that isn't ours.
+pub const POLICIES: &str = "policies";
 
 /// Images are named after their program, `localhost/NAME:testbed`: no registry is ever asked.
 pub const IMAGES: [&str; 3] = ["pause", "coredns", "probe"];

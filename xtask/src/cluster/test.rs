@@ -9,12 +9,18 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::build::POLICIES;
 use super::layout::{HOST, Layout, NODES};
 use super::record::{Cluster, Record};
 use super::{down, fake, missing, node, up};
 use crate::image::hex;
 use crate::image::mainstay::of_tests;
 use crate::run::{cargo, root, run, target_dir};
+
+/// The variable that names the evaluator of policies.
+const EVALUATOR: &str = "MAINSTAY_TEST_POLICIES";
+/// The operator's tests that ask it.
+const REACH: &str = "reach";
 
 /// Why no cluster can be used here, if so; cheap to ask.
 pub fn why_not(layout: &Layout) -> Result<()> {
@@ -80,7 +86,27 @@ pub fn test(layout: &Layout, only: Option<&str>) -> Result<()> {
     tested
 }
 
+/// What policies mean, by an evaluator that isn't ours; this one needs no cluster.
+fn reach(layout: &Layout) -> Result<()> {
+    let mut tests = cargo();
+    let of_operator = ["--package", "operator", "--test", "it", REACH];
+    tests.args(["test", "--locked"]).args(of_operator);
+    run(tests.env(EVALUATOR, layout.program(POLICIES)))
+}
+
+/// Tells tests where that evaluator is, where it is built.
+pub fn evaluator(tests: &mut Command) -> Result<()> {
+    let program = Layout::new(None)?.program(POLICIES);
+    if program.exists() {
+        tests.env(EVALUATOR, program);
+    }
+    Ok(())
+}
+
 fn in_cluster(layout: &Layout, only: Option<&str>) -> Result<()> {
+    if only.is_none_or(|only| REACH.contains(only)) {
+        reach(layout)?;
+    }
     let target = target_dir()?;
     let program = target.join("debug/mainstay");
     run(cargo().args(["build", "--locked", "--package", "mainstay"]))?;

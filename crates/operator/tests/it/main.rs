@@ -2,7 +2,7 @@
 //!
 //! Runs where `MAINSTAY_TEST_CLUSTER` names a kubeconfig. An operator runs in this process; if one
 //! leads in the cluster already, this one waits behind it, and that one is what is tested. Nothing
-//! here needs a pod to start.
+//! here needs a pod to start. Only `reach` needs no cluster.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,5 +12,6 @@
 
 mod agent;
 mod deep;
+mod reach;
 mod space;
 mod workspace;
