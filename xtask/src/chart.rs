@@ -22,7 +22,8 @@ const KEY: &str = "YXV0aG9yaXR5LW9mLXZhbHVlcy1rZXk=";
 
 /// The webhook's authority: the one that is there, else a new one. Its name is the one by which the
 /// operator signs.
-const AUTHORITY_OF_RELEASE: &str = r#"{{- $name := "mainstay-operator-authority" }}
+const AUTHORITY_OF_RELEASE: &str = r#"{{- if .Values.admission.enabled }}
+{{- $name := "mainstay-operator-authority" }}
 {{- $there := (lookup "v1" "Secret" .Release.Namespace $name).data | default dict }}
 {{- $made := genCA "Mainstay admission" 10950 }}
 {{- $certificate := index $there "ca.crt" | default (b64enc $made.Cert) }}
@@ -74,6 +75,12 @@ pub fn generate() -> Result<Vec<(PathBuf, String)>> {
                 files.push((path, format!("{OPENING}{first}{template}")));
             }
         }
+    }
+    for (_, text) in files
+        .iter_mut()
+        .filter(|(path, _)| path.ends_with(ADMISSION))
+    {
+        text.push_str("{{- end }}\n");
     }
     Ok(files)
 }

@@ -132,7 +132,8 @@ fn needed(method: &Method, path: &str) -> Access {
             | "/api/v1/sessions/{id}/export",
         ) => Access::Decide,
         ("POST", "/control/start" | "/control/stop" | "/control/restart") => Access::Steer,
-        ("POST", "/control/apply" | "/control/delete") => Access::Change,
+        ("POST", "/control/apply" | "/control/delete")
+        | ("GET" | "HEAD" | "PUT", "/control/sources/{name}") => Access::Change,
         _ => Access::Own,
     }
 }
