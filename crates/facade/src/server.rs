@@ -111,7 +111,7 @@ async fn all(slots: &Slots) {
 fn network_router(door: &Door) -> Router {
     let layer = |router: Router<Door>, kind: Kind| kind.protect(router, door);
     layer(rest::router(), Kind::Api)
-        .merge(layer(probe::metrics(), Kind::Api))
+        .merge(layer(probe::metrics(), Kind::Metrics))
         .merge(layer(control::router(), Kind::Api))
         .merge(layer(openai::router(), Kind::OpenAi))
         .merge(layer(ws::router(), Kind::Socket))
@@ -156,6 +156,7 @@ fn control_router(door: &Door) -> Router {
 /// How a part of the TCP door asks for the token.
 enum Kind {
     Api,
+    Metrics,
     OpenAi,
     Socket,
     Page,
@@ -166,6 +167,7 @@ impl Kind {
         use axum::middleware::from_fn_with_state as layer;
         match self {
             Self::Api => router.route_layer(layer(door.clone(), auth::bearer)),
+            Self::Metrics => router.route_layer(layer(door.clone(), auth::metrics)),
             Self::OpenAi => router.route_layer(layer(door.clone(), auth::openai)),
             Self::Socket => router.route_layer(layer(door.clone(), auth::socket)),
             Self::Page => router.route_layer(layer(door.clone(), auth::page)),

@@ -106,6 +106,27 @@ fn metrics_are_openmetrics_to_who_asks_for_it_and_prometheus_text_else() {
 }
 
 #[test]
+fn a_monitors_token_opens_the_metrics_and_nothing_else() {
+    let served = Served::start();
+    // Of the fixture's state key.
+    let token = "Bearer msm_R74epKRaThreHpN4tN8ROfM80Aci2pJRbDl54sgADhc";
+    let status = |path: &str| {
+        let asked = served.anonymous("GET", path).header("authorization", token);
+        asked.send().unwrap().status
+    };
+    assert_eq!(status("/metrics"), 200);
+    for path in [
+        "/api/v1/agents",
+        "/api/v1/tasks",
+        "/v1/models",
+        "/",
+        "/ws/echo",
+    ] {
+        assert_eq!(status(path), 401, "{path}");
+    }
+}
+
+#[test]
 fn foreign_hosts_and_origins_are_refused_before_anything_else() {
     let served = Served::start();
     let host = |host: &str| {
