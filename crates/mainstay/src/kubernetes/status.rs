@@ -121,6 +121,7 @@ async fn workspaces(cluster: &Cluster, fleet: &[Value]) -> Result<Vec<Value>, Fa
         found.push(json!({
             "name": name, "hubReady": ready, "agents": agents.count(),
             "reason": reason(&workspace),
+            "isolation": isolation(&workspace),
         }));
     }
     Ok(found)
@@ -154,6 +155,14 @@ fn reason(object: &Value) -> Option<String> {
         text("reason"),
         text("message")
     )))
+}
+
+/// What was found of a workspace's network, and what to do where nothing enforces its policies.
+fn isolation(workspace: &Value) -> Value {
+    let Some(found) = condition(workspace, "IsolationUnenforced") else {
+        return json!({"enforced": null, "message": null});
+    };
+    json!({"enforced": !is_true(found), "message": found.get("message")})
 }
 
 /// Whether the condition is about the object as it is now.
@@ -199,7 +208,7 @@ fn view(status: &Value) -> String {
         ));
     }
     let mut workspaces =
-        Columns::new(&["WORKSPACE", "HUB", "AGENTS", "REASON"]).with_widest_cell(160);
+        Columns::new(&["WORKSPACE", "HUB", "AGENTS", "POLICIES", "REASON"]).with_widest_cell(160);
     for workspace in status["workspaces"].as_array().into_iter().flatten() {
         let hub = if workspace["hubReady"] == true {
             "ready"
@@ -210,10 +219,12 @@ fn view(status: &Value) -> String {
             cell(workspace, "name"),
             hub.to_owned(),
             cell(workspace, "agents"),
+            policies(workspace).to_owned(),
             cell(workspace, "reason"),
         ]);
     }
     text.push_str(&format!("\n{}", workspaces.render()));
+    text.push_str(&unenforced(status));
     let unready = status["notReady"]
         .as_array()
         .filter(|unready| !unready.is_empty());
@@ -226,6 +237,23 @@ fn view(status: &Value) -> String {
         text.push_str(&format!("\n{}", objects.render()));
     }
     text
+}
+
+/// Whether the network enforces a workspace's policies, as its agents' pods found.
+fn policies(workspace: &Value) -> &'static str {
+    match workspace["isolation"]["enforced"].as_bool() {
+        Some(true) => "enforced",
+        Some(false) => "not enforced",
+        None => "not tried",
+    }
+}
+
+/// What to do about networks that enforce nothing; once, as all workspaces have one network.
+fn unenforced(status: &Value) -> String {
+    let workspaces = status["workspaces"].as_array().into_iter().flatten();
+    let mut open = workspaces.filter(|workspace| workspace["isolation"]["enforced"] == false);
+    let message = open.find_map(|workspace| workspace["isolation"]["message"].as_str());
+    message.map_or_else(String::new, |message| format!("\n{}\n", printable(message)))
 }
 
 #[cfg(test)]
@@ -260,11 +288,20 @@ mod tests {
         });
         assert!(!is_well(&status));
         assert!(
-            view(&status).contains("acme       not ready  2"),
+            view(&status).contains("acme       not ready  2       not tried"),
             "{}",
             view(&status)
         );
         status["workspaces"][0]["hubReady"] = true.into();
         assert!(is_well(&status));
+        let open = json!({"status": {"conditions": [{
+            "type": "IsolationUnenforced", "status": "True", "reason": "Reached", "message": "install one",
+        }]}});
+        status["workspaces"][0]["isolation"] = isolation(&open);
+        let told = view(&status);
+        assert!(
+            told.contains("not enforced") && told.contains("\ninstall one\n"),
+            "{told}"
+        );
     }
 }
