@@ -6,6 +6,7 @@
 
 mod admission;
 mod alike;
+mod audit;
 mod control;
 mod harm;
 mod identity;
