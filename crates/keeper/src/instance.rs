@@ -96,6 +96,7 @@ impl Running {
             keeper_uid: state.users.keeper,
             hub_uid: state.users.hub,
             mirrors: None,
+            is_alone: false,
         };
         let forked = sandbox::fork::fork(|| crate::shim::run(setup))?;
         let process = sandbox::process::identity(forked.pid)

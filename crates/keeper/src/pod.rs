@@ -183,6 +183,7 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.start_due(now);
+            self.settle();
             if self.stopping && self.shim.is_none() {
                 return self.given_up.take().map_or(Ok(()), Err);
             }
@@ -295,10 +296,7 @@ impl Supervisor {
         let Some(shim) = &mut self.shim else { return };
         for said in shim.receive() {
             match said {
-                Said::Enforced(words) => {
-                    self.offer(|offered| offered.isolation = words);
-                    self.settle();
-                }
+                Said::Enforced(words) => self.offer(|offered| offered.isolation = words),
                 Said::OfUse => self.false_starts.forget(),
                 Said::FalseStart(reason) => self.false_start(&reason),
             }

@@ -66,6 +66,8 @@ pub(crate) struct Setup {
     pub(crate) hub_uid: u32,
     /// Where its child's standard output and error go besides the log files.
     pub(crate) mirrors: Option<[OwnedFd; 2]>,
+    /// Lets go of the pages that only its start needs: where no other shim shares them.
+    pub(crate) is_alone: bool,
 }
 
 struct Shim {
@@ -166,6 +168,10 @@ impl Shim {
         shim.report_lost_processes()?;
         let keeper = rustix::io::fcntl_dupfd_cloexec(&shim.setup.keeper, 3)?;
         shim.add_connection(keeper, shim.setup.keeper_uid)?;
+        if shim.setup.is_alone {
+            // Nothing but memory is lost without it.
+            let _kept = sandbox::pages::let_go_of_program();
+        }
         Ok(shim)
     }
 

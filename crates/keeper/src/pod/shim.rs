@@ -60,6 +60,7 @@ impl Shim {
                 share(rustix::stdio::stdout())?,
                 share(rustix::stdio::stderr())?,
             ]),
+            is_alone: true,
         };
         let forked = sandbox::fork::fork(|| crate::shim::run(setup))?;
         let mut shim = Self {
