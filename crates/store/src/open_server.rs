@@ -21,7 +21,7 @@ pub(crate) fn database(
     options: &Options,
     ground: &dyn Ground,
 ) -> Result<(Reader, Health), OpenError> {
-    let holder = Holder::new(options.address.clone());
+    let holder = holder(dir, options.address.clone())?;
     let postgres = Postgres::writer(server, &holder).map_err(|error| failed(server, error))?;
     check_format(&postgres, server)?;
     let size = (&postgres as &dyn Database).number("SELECT count(*) FROM head", &[]);
@@ -56,11 +56,15 @@ pub(crate) fn reader(server: &Server) -> Result<Reader, OpenError> {
 }
 
 /// Connects and takes the lease of a log that is there.
-pub(crate) fn exclusive(server: &Server) -> Result<Reader, OpenError> {
+pub(crate) fn exclusive(server: &Server, dir: &Path) -> Result<Reader, OpenError> {
     reader(server)?;
-    let holder = Holder::new(None);
+    let holder = holder(dir, None)?;
     let postgres = Postgres::writer(server, &holder).map_err(|error| failed(server, error))?;
     Reader::on_server(postgres, server)
+}
+
+fn holder(dir: &Path, address: Option<String>) -> Result<Holder, OpenError> {
+    Holder::of(dir, address).map_err(|source| io_error(dir, source))
 }
 
 fn check_format(postgres: &Postgres, server: &Server) -> Result<(), OpenError> {

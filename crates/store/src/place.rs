@@ -4,6 +4,7 @@
 //! signed or seen: a server that was restored from a backup, or that failed over to a copy which lagged, comes back
 //! without its last commits and without a word, and only what lies outside of it notices.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::directory::database_path;
@@ -31,6 +32,15 @@ impl Place {
         match self {
             Place::Directory(dir) => database_path(dir),
             Place::Server { server, .. } => server.shown(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Directory(dir) => write!(f, "{}", dir.display()),
+            Place::Server { server, .. } => write!(f, "{server}"),
         }
     }
 }

@@ -104,8 +104,10 @@ pub fn rebuild_at(
     match (mode, place) {
         (RebuildMode::Check, place) => check(place, fold),
         (RebuildMode::Write, Place::Directory(dir)) => write(dir, fold),
-        (RebuildMode::Write, Place::Server { server, .. }) => {
-            let reader = open_server::exclusive(server)?;
+        (RebuildMode::Write, Place::Server { server, dir }) => {
+            directory::prepare(dir, true)?;
+            let _lock = directory::lock(dir)?;
+            let reader = open_server::exclusive(server, dir)?;
             open::end(&place.shown(), &reader)?;
             let rebuilt = replace_all(&reader, fold)?;
             reader.database().close()?;

@@ -5,7 +5,7 @@
 //! says in one line what it left out.
 
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +34,7 @@ pub struct Postgres {
     /// Its standard input keeps the server alive.
     watch: Option<Child>,
     settings: Vec<String>,
+    port: u16,
     owned: Option<TempDir>,
 }
 
@@ -57,10 +58,48 @@ impl Postgres {
         Some(Postgres::start_in(bin, dir, Some(owned), settings))
     }
 
+    /// One of a test's own on loopback, which has this certificate and key.
+    pub fn start_tls(certificate: &str, key: &str) -> Option<Postgres> {
+        let bin = installed()?;
+        let owned = TempDir::new().expect("a directory for Postgres");
+        let dir = owned.path().to_owned();
+        for (name, text) in [("certificate", certificate), ("key", key)] {
+            let path = dir.join(name);
+            std::fs::write(&path, text).expect("a file");
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, private).expect("a private file");
+            if rustix::process::geteuid().is_root() {
+                chown(&path, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).expect("nobody's file");
+            }
+        }
+        let settings = [
+            "listen_addresses=127.0.0.1",
+            "ssl=on",
+            &format!("ssl_cert_file={}", dir.join("certificate").display()),
+            &format!("ssl_key_file={}", dir.join("key").display()),
+        ];
+        let port = crate::up::free_port();
+        Some(Postgres::start_at(port, bin, dir, Some(owned), &settings))
+    }
+
     fn start_in(bin: PathBuf, dir: PathBuf, owned: Option<TempDir>, settings: &[&str]) -> Postgres {
+        // It names the socket and nothing else.
+        Postgres::start_at(5432, bin, dir, owned, settings)
+    }
+
+    fn start_at(
+        port: u16,
+        bin: PathBuf,
+        dir: PathBuf,
+        owned: Option<TempDir>,
+        settings: &[&str],
+    ) -> Postgres {
         if rustix::process::geteuid().is_root() {
             chown(&dir, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).expect("a directory of nobody's");
         }
+        // Its clients are others than its owner; what they may see is the socket.
+        let open = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(&dir, open).expect("a directory that others pass");
         let mut initdb = command(&bin.join("initdb"), &dir);
         initdb.args([
             "--username=mainstay",
@@ -81,6 +120,7 @@ impl Postgres {
             bin,
             dir,
             watch: None,
+            port,
             settings: settings.iter().map(ToString::to_string).collect(),
             owned,
         };
@@ -104,7 +144,8 @@ impl Postgres {
         watch
             .arg("-k")
             .arg(&self.dir)
-            .args(["-h", "", "-c", "shared_buffers=16MB"]);
+            .args(["-h", "", "-c", "shared_buffers=16MB", "-p"])
+            .arg(self.port.to_string());
         for setting in &self.settings {
             watch.args(["-c", setting]);
         }
@@ -149,6 +190,10 @@ impl Postgres {
         format!("postgres://mainstay@{socket}/postgres?schema={schema}")
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The directory it was given, which its socket is in.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -164,6 +209,8 @@ impl Postgres {
         let mut psql = command(&self.bin.join("psql"), &self.dir);
         psql.args([
             "-XqAt",
+            "-p",
+            &self.port.to_string(),
             "-v",
             "ON_ERROR_STOP=1",
             "-U",

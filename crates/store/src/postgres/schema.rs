@@ -15,10 +15,10 @@ pub(crate) const FORMAT: i64 = 1;
 /// In order. One that was released is never changed; the next is made by a writer that holds the lease.
 const MIGRATIONS: [&str; 1] = [r#"
 CREATE TABLE lease (
-    one boolean PRIMARY KEY CHECK (one), epoch bigint NOT NULL, holder text NOT NULL, address text,
+    one boolean PRIMARY KEY CHECK (one), epoch bigint NOT NULL, holder text NOT NULL, name text NOT NULL, address text,
     expires timestamptz NOT NULL
 ) WITH (fillfactor = 10);
-INSERT INTO lease VALUES (true, 0, 'nobody', NULL, clock_timestamp() - interval '1 s');
+INSERT INTO lease VALUES (true, 0, 'nobody', 'nobody', NULL, clock_timestamp() - interval '1 s');
 CREATE TABLE meta (key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL) WITH (fillfactor = 50);
 CREATE TABLE entry (seq bigint PRIMARY KEY, bytes bytea NOT NULL);
 CREATE TABLE payload (

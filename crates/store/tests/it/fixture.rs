@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
 
 use store::{
     Batch, Entry, Fold, Ground, Log, Machine, NewEntry, OpenError, Options, Place, Reader,
@@ -112,7 +115,21 @@ impl Home {
         ground: Arc<dyn Ground>,
         options: Options,
     ) -> Result<Log, OpenError> {
+        self.let_go();
         Log::open_at(ground, &self.place, options)
+    }
+
+    /// A process that another test starts holds this one's lock for as long as it takes it to begin.
+    fn let_go(&self) {
+        let Ok(lock) = fs::File::open(self.dir.path().join("lock")) else {
+            return;
+        };
+        for _ in 0..100 {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return,
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     pub(crate) fn reader(&self) -> Result<Reader, OpenError> {
@@ -128,6 +145,9 @@ impl Home {
         fold: &mut dyn Fold,
         mode: RebuildMode,
     ) -> Result<Rebuilt, RebuildError> {
+        if mode == RebuildMode::Write {
+            self.let_go();
+        }
         rebuild_at(&self.place, fold, mode)
     }
 

@@ -72,7 +72,7 @@ fn a_writer_whose_lease_was_taken_can_append_nothing() {
     fill(&mut log, 2);
     let before = home.dump();
     home.sql(
-        "UPDATE lease SET epoch = epoch + 1, holder = 'a thief', expires = now() + interval '1 h'",
+        "UPDATE lease SET epoch = epoch + 1, holder = 'a thief', name = 'a thief', expires = now() + interval '1 h'",
     );
     let next = batch(&log, vec![entry(9)]);
     let error = log.append(&next).unwrap_err();
@@ -361,4 +361,37 @@ fn a_newer_schema_is_refused_and_a_role_that_may_make_none_is_told_what_to_ask_f
     assert!(error.contains(&wanted), "{error}");
     postgres.sql(&wanted);
     open_at(&place).unwrap();
+}
+
+#[test]
+fn a_server_elsewhere_is_reached_by_tls_and_its_certificate_is_checked() {
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = own.signing_key.serialize_pem();
+    let Some(postgres) = Postgres::start_tls(&own.cert.pem(), &key) else {
+        return;
+    };
+    let dir = temp();
+    let root = dir.path().join("root.pem");
+    std::fs::write(&root, own.cert.pem()).unwrap();
+    let at = |host: &str, more: &str| {
+        let port = postgres.port();
+        let url = format!("postgres://mainstay@{host}:{port}/postgres?schema=by_tls{more}");
+        let place = Place::Server {
+            server: Server::parse(&url).unwrap(),
+            dir: dir.path().join("log"),
+        };
+        open_at(&place).map_err(|error| chain(&error))
+    };
+    let trusted = format!("&sslrootcert={}", root.display());
+    let mut log = at("localhost", &trusted).unwrap();
+    fill(&mut log, 1);
+    let sessions = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+        WHERE application_name = 'mainstay' AND NOT ssl";
+    assert_eq!(postgres.sql(sessions), "0");
+    log.close().unwrap();
+    // By nobody's word, and by a certificate of another name.
+    let unknown = at("localhost", "").unwrap_err();
+    assert!(unknown.contains("certificate"), "{unknown}");
+    let other_name = at("127.0.0.1", &trusted).unwrap_err();
+    assert!(other_name.contains("certificate"), "{other_name}");
 }
