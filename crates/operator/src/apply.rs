@@ -180,7 +180,16 @@ async fn asked(context: &Context, object: &Object) -> Result<Option<Owned>, Erro
     })?;
     let found = found.map(|found| Owned::read(&found.metadata, &serde_json::Value::Null));
     match &object.namespace {
-        Some(_) => Ok(found),
+        Some(namespace) => {
+            // Secrets aren't watched, and one that isn't wanted any more has to be known to be removed.
+            if object.resource == Resource::Secret
+                && let Some(found) = &found
+            {
+                let world = &context.world;
+                world.put_owned(namespace, object.resource, &object.name, found.clone());
+            }
+            Ok(found)
+        }
         None => Ok(with_answer(context, object, found)),
     }
 }
