@@ -12,7 +12,7 @@ use mainstay_core::step::StepState;
 use mainstay_core::task::TaskRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{Log, OpenError, Options, Reader, SigningKey, StoreError};
+use store::{Log, OpenError, Options, Place, Reader, SigningKey, StoreError};
 
 use crate::ground::Ground;
 use crate::keys::Keys;
@@ -23,6 +23,9 @@ use crate::{Code, HubError};
 
 /// How long a log may still be held by a hub that is ending.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a hub that stands by looks whether the lease is free.
+const LEASE_LOOK: Duration = Duration::from_millis(200);
 
 /// What the system log's state rows hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,11 +41,13 @@ pub(crate) struct Incarnation {
 )]
 pub(crate) fn open_log(
     ground: &Arc<dyn Ground>,
-    dir: &Path,
+    place: &Place,
     workspace: &str,
     keys: &Keys,
+    address: Option<&str>,
 ) -> Result<Log, HubError> {
     let deadline = std::time::Instant::now() + LOCK_WAIT;
+    let mut stands_by = false;
     loop {
         let key = SigningKey::from_seed(keys.log_seed()).map_err(|error| {
             HubError::new(
@@ -55,13 +60,20 @@ pub(crate) fn open_log(
             key,
             create: true,
             previous_head: None,
-            address: None,
+            address: address.map(str::to_owned),
             now_ms: ground.now_ms(),
         };
-        match Log::open_on(Arc::clone(ground) as Arc<dyn store::Ground>, dir, options) {
+        match Log::open_at(Arc::clone(ground) as Arc<dyn store::Ground>, place, options) {
             Ok(log) => return Ok(log),
             Err(OpenError::LogLocked { .. }) if std::time::Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
+            }
+            // Another hub writes: this one is its replacement, for as long as that takes.
+            Err(error @ OpenError::LeaseHeld { .. }) => {
+                if !std::mem::replace(&mut stands_by, true) {
+                    tracing::warn!(%error, "standing by");
+                }
+                std::thread::sleep(LEASE_LOOK);
             }
             Err(error) => return Err(refused(&error)),
         }
@@ -69,10 +81,13 @@ pub(crate) fn open_log(
 }
 
 fn refused(error: &OpenError) -> HubError {
-    let cause = std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
-    HubError::new(Code::Unavailable, format!("{error}{cause}"))
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    HubError::new(Code::Unavailable, text)
 }
 
 /// Reads the state from both logs.

@@ -36,6 +36,7 @@ pub mod projection;
 mod prompt;
 mod queue;
 mod rest;
+mod readers;
 mod resume;
 mod retention;
 pub mod secret;
@@ -70,10 +71,8 @@ pub use service_loop::Options;
 pub use stream::{EntryStream, FrameStream};
 
 use shared::{Shared, lock, read};
+use readers::Readers;
 use writer::Writer;
-
-/// Readers kept for reuse: each has its own connection and caches.
-const READERS: usize = 4;
 
 /// The handle. Cloning is cheap; all clones speak to the same service.
 #[derive(Clone)]
@@ -91,12 +90,6 @@ pub(crate) struct Outlets {
     facade: Mutex<Option<mpsc::Receiver<std::net::TcpListener>>>,
     control: Mutex<Option<mpsc::Receiver<std::os::unix::net::UnixListener>>>,
     metrics: Mutex<Option<mpsc::Receiver<std::net::TcpListener>>>,
-}
-
-/// A small pool of read connections.
-pub(crate) struct Readers {
-    idle: Mutex<Vec<store::Reader>>,
-    permits: tokio::sync::Semaphore,
 }
 
 impl std::fmt::Debug for Hub {
@@ -145,20 +138,8 @@ impl Hub {
             .acquire()
             .await
             .map_err(|error| failed(&error))?;
-        let (readers, dir) = (Arc::clone(&self.readers), self.shared.workspace_dir.clone());
-        let idle = lock(&readers.idle).pop();
-        let job = move || -> Result<T, HubError> {
-            let reader = match idle {
-                Some(reader) => reader,
-                None => store::Reader::open(&dir)
-                    .map_err(|error| HubError::new(Code::Internal, error.to_string()))?,
-            };
-            let value = reader.snapshot(job).map_err(|error| {
-                HubError::new(Code::Internal, format!("failed to read the log: {error}"))
-            })?;
-            lock(&readers.idle).push(reader);
-            Ok(value)
-        };
+        let readers = Arc::clone(&self.readers);
+        let job = move || readers.run(job);
         if self.shared.ground.is_one_thread() {
             return job();
         }
@@ -261,7 +242,8 @@ impl Hub {
 
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.shared.ready.load(Ordering::SeqCst) && !self.is_stopping()
+        let is_ready = self.shared.ready.load(Ordering::SeqCst);
+        is_ready && !self.is_stopping() && self.shared.can_record().is_ok()
     }
 
     /// The owner's bearer token for the facade.

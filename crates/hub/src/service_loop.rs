@@ -5,7 +5,7 @@
 //! shim or a client, and decides nothing about tasks: that is the writer's.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use api::fleet::Fleet;
 use contract::Versions;
 use contract::keeper::{GenerationRef, Instance, InstanceKind, ListenerPurpose, ToHub, ToKeeper};
+use store::{Place, Trouble};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -20,13 +21,14 @@ use crate::ground::{Ground, Machine};
 use crate::home::{HomeEvent, HomeLink, Listener};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::readers::Readers;
 use crate::secret::SecretStore;
 use crate::shared::{Live, Shared, lock, write};
-use crate::state::{Clocks, InstanceState};
+use crate::state::{Clocks, InstanceState, State};
 use crate::stream::Streams;
 use crate::tx::Tx;
 use crate::writer::Writer;
-use crate::{Code, Hub, HubError, Outlets, READERS, Readers, boot, link, projection};
+use crate::{Code, Hub, HubError, Outlets, boot, link, projection};
 
 /// How long calls in flight may go on when the hub is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -47,6 +49,62 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The workspace's name.
     pub workspace: String,
+}
+
+/// Where a hub's two logs lie.
+#[derive(Clone, Debug)]
+struct Stores {
+    log: Place,
+    system: Place,
+    /// Where others who want the logs find this hub.
+    address: Option<String>,
+}
+
+impl Stores {
+    fn directories(options: &Options) -> Self {
+        Self {
+            log: Place::Directory(workspace_dir(options)),
+            system: Place::Directory(options.state_dir.join("system")),
+            address: None,
+        }
+    }
+
+    fn on_server(
+        server: &store::Server,
+        address: Option<String>,
+        options: &Options,
+    ) -> Result<Self, store::ServerError> {
+        Ok(Self {
+            system: Place::Server {
+                server: server.beside("system")?,
+                dir: options.state_dir.join("system"),
+            },
+            log: Place::Server {
+                server: server.clone(),
+                dir: workspace_dir(options),
+            },
+            address,
+        })
+    }
+
+    /// Opens both and reads the state. It blocks, on a server for as long as another hub writes there.
+    fn open(
+        &self,
+        ground: &Arc<dyn Ground>,
+        keys: &Keys,
+        workspace: &str,
+        state_dir: &Path,
+    ) -> Result<State, HubError> {
+        let address = self.address.as_deref();
+        let log = boot::open_log(ground, &self.log, workspace, keys, address)?;
+        let system = boot::open_log(ground, &self.system, "system", keys, address)?;
+        boot::state(log, system, state_dir, Clocks::read(ground.as_ref()))
+    }
+}
+
+fn workspace_dir(options: &Options) -> PathBuf {
+    let workspaces = options.state_dir.join("workspaces");
+    workspaces.join(&options.workspace)
 }
 
 /// The running service: what `start` spawned.
@@ -74,20 +132,47 @@ impl Hub {
         ground: Arc<dyn Ground>,
         options: Options,
     ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
+        let stores = Stores::directories(&options);
         let keys = Keys::derive(&options.state_key);
-        let workspace_dir = options
-            .state_dir
-            .join("workspaces")
-            .join(&options.workspace);
-        let log = boot::open_log(&ground, &workspace_dir, &options.workspace, &keys)?;
-        let system = boot::open_log(&ground, &options.state_dir.join("system"), "system", &keys)?;
-        let size = log.size();
-        let state = boot::state(
-            log,
-            system,
-            &options.state_dir,
-            Clocks::read(ground.as_ref()),
-        )?;
+        let state = stores.open(&ground, &keys, &options.workspace, &options.state_dir)?;
+        Self::serve(ground, options, keys, stores.log, state).await
+    }
+
+    /// The same with the logs on a server, where hubs stand by for one another: this waits until no other writes.
+    /// `address` is where they find this one.
+    pub async fn start_on_server(
+        server: &store::Server,
+        address: Option<String>,
+        options: Options,
+    ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
+        let internal = |error: &dyn std::fmt::Display| {
+            HubError::new(Code::Internal, format!("failed to open the logs: {error}"))
+        };
+        let stores =
+            Stores::on_server(server, address, &options).map_err(|error| internal(&error))?;
+        let ground: Arc<dyn Ground> = Arc::new(Machine);
+        let (on, workspace) = (Arc::clone(&ground), options.workspace.clone());
+        let (place, state_dir) = (stores.log.clone(), options.state_dir.clone());
+        let state_key = options.state_key;
+        let opening = tokio::task::spawn_blocking(move || {
+            let keys = Keys::derive(&state_key);
+            let state = stores.open(&on, &keys, &workspace, &state_dir)?;
+            Ok::<_, HubError>((keys, state))
+        });
+        let (keys, state) = opening.await.map_err(|error| internal(&error))??;
+        Self::serve(ground, options, keys, place, state).await
+    }
+
+    async fn serve(
+        ground: Arc<dyn Ground>,
+        options: Options,
+        keys: Keys,
+        place: Place,
+        state: State,
+    ) -> Result<(Self, JoinHandle<Result<(), HubError>>), HubError> {
+        let workspace_dir = workspace_dir(&options);
+        let size = state.log.size();
+        let log_health = [state.log.health(), state.system.health()];
         let (actions, action_queue) = mpsc::unbounded_channel();
         let (service_calls, service_queue) = mpsc::channel(1024);
         let (gateway, gateway_queue) = mpsc::channel(256);
@@ -122,6 +207,7 @@ impl Hub {
             conversations: Arc::default(),
             waiters: Mutex::default(),
             applies: Mutex::default(),
+            log_health,
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rows_lag: AtomicBool::new(false),
@@ -144,10 +230,7 @@ impl Hub {
             control: Mutex::new(Some(control_queue)),
             metrics: Mutex::new(Some(metrics_queue)),
         };
-        let readers = Readers {
-            idle: Mutex::default(),
-            permits: tokio::sync::Semaphore::new(READERS),
-        };
+        let readers = Readers::new(place);
         let hub = Self {
             shared,
             writer,
@@ -187,6 +270,7 @@ impl Service {
             tokio::select! {
                 biased;
                 _ = tick.tick() => {
+                    self.end_without_lease();
                     self.set_ready(started.elapsed() > FIRST_FLEET);
                     let settled = started.elapsed() > Duration::from_millis(REATTACH_MS);
                     let now = tokio::time::Instant::now();
@@ -203,6 +287,14 @@ impl Service {
             }
         }
         self.end(written, DRAIN).await
+    }
+
+    /// Another hub writes: what this one would do next it may not do any more.
+    fn end_without_lease(&self) {
+        if self.hub.shared.trouble() == Trouble::Lost {
+            tracing::error!("the log's lease is another hub's: this one ends");
+            self.hub.shared.ground.end(74);
+        }
     }
 
     /// Says hello, and what the log knows.

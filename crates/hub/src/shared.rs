@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use api::fleet::Fleet;
 use contract::keeper::ToKeeper;
 use contract::shim::ToShim;
+use store::Trouble;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::action::Action;
@@ -24,6 +25,33 @@ use crate::secret::SecretStore;
 use crate::service::ServiceCall;
 use crate::stream::Streams;
 use crate::view::ApplyView;
+use crate::{Code, HubError};
+
+impl Shared {
+    /// What keeps one of the logs from being written.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let [log, system] = &self.log_health;
+        match log.trouble() {
+            Trouble::None => system.trouble(),
+            trouble => trouble,
+        }
+    }
+
+    /// New work is refused, rather than kept waiting, while it can't be recorded.
+    pub(crate) fn can_record(&self) -> Result<(), HubError> {
+        match self.trouble() {
+            Trouble::None => Ok(()),
+            Trouble::Away | Trouble::Lost => Err(HubError::new(
+                Code::Unavailable,
+                "the log's Postgres is away: nothing is begun until it is back; try again then",
+            )),
+            Trouble::Full => Err(HubError::new(
+                Code::NoSpace,
+                "the log's Postgres has no room: free some there, then try again",
+            )),
+        }
+    }
+}
 
 /// State that outlives no process and decides nothing.
 pub(crate) struct Shared {
@@ -56,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Applies that wait for the keeper's answer.
     pub(crate) applies: Mutex<HashMap<u64, oneshot::Sender<ApplyView>>>,
+    /// How the two logs' server is, if they lie on one.
+    pub(crate) log_health: [store::Health; 2],
     pub(crate) ready: AtomicBool,
     pub(crate) stopping: AtomicBool,
     /// The tables lack rows of entries that are committed.

@@ -16,6 +16,7 @@ use hub::{Hub, HubError};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub_link::{self, LinkError};
 use crate::place::PlaceArgs;
+use crate::store_args::StoreArgs;
 use crate::telemetry;
 
 /// Two cores carry the figures we promise; more threads cost memory on a small server.
@@ -32,7 +33,21 @@ pub struct HubArgs {
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     cluster: kubernetes::ClusterArgs,
+}
+
+/// Starts the hub on its state, or on a server as soon as no other hub writes there.
+async fn started(
+    server: Option<store::Server>,
+    address: Option<String>,
+    options: hub::Options,
+) -> Result<(Hub, tokio::task::JoinHandle<Result<(), HubError>>), HubError> {
+    match server {
+        None => Hub::start(options).await,
+        Some(server) => Hub::start_on_server(&server, address, options).await,
+    }
 }
 
 pub fn hub(place: &PlaceArgs, args: &HubArgs) -> Outcome {
@@ -63,7 +78,8 @@ pub fn hub(place: &PlaceArgs, args: &HubArgs) -> Outcome {
         names: args.names.clone(),
         ..facade::Options::default()
     };
-    ended(runtime()?, serve(options, door))
+    let server = args.store.server()?;
+    ended(runtime()?, serve(options, server, door))
 }
 
 fn kernel(error: std::io::Error) -> Failure {
@@ -93,12 +109,16 @@ fn ended(
     })
 }
 
-async fn serve(options: hub::Options, door: facade::Options) -> Result<(), HubError> {
+async fn serve(
+    options: hub::Options,
+    server: Option<store::Server>,
+    door: facade::Options,
+) -> Result<(), HubError> {
     let workspace_dir = options
         .state_dir
         .join("workspaces")
         .join(&options.workspace);
-    let (hub, service) = Hub::start(options).await?;
+    let (hub, service) = started(server, None, options).await?;
     telemetry::start(&hub, &workspace_dir);
     with_doors(hub, service, (Reach::Anywhere, door)).await
 }

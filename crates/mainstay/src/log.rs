@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use store::{
-    Mismatch, Reader, RebuildError, RebuildMode, Rebuilt, Report, SignedHead, VerifyError,
+    Mismatch, Place, Reader, RebuildError, RebuildMode, Rebuilt, Report, SignedHead, VerifyError,
     VerifyOptions,
 };
 
@@ -15,6 +15,7 @@ use crate::client::{CallError, Client};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{OutputArgs, cell, print, printable};
 use crate::place::{PlaceArgs, refuse_newer};
+use crate::store_args::StoreArgs;
 
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 /// The API's largest page.
@@ -57,6 +58,8 @@ enum LogCommand {
         #[arg(long, value_name = "HEAD")]
         since: Option<PathBuf>,
         #[command(flatten)]
+        store: StoreArgs,
+        #[command(flatten)]
         output: OutputArgs,
     },
     /// Make the tables again from the entries
@@ -65,6 +68,8 @@ enum LogCommand {
         /// Compare only, and change nothing; works beside a running hub
         #[arg(long)]
         check: bool,
+        #[command(flatten)]
+        store: StoreArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -78,9 +83,23 @@ pub async fn log(place: &PlaceArgs, args: LogArgs) -> Outcome {
             limit,
             output,
         } => show(place, from, limit, output).await,
-        LogCommand::Verify { since, output } => verify(place, since.as_deref(), output),
-        LogCommand::Rebuild { check, output } => rebuild(place, check, output),
+        LogCommand::Verify {
+            since,
+            store,
+            output,
+        } => aside(|| verify(place, &store, since.as_deref(), output)),
+        LogCommand::Rebuild {
+            check,
+            store,
+            output,
+        } => aside(|| rebuild(place, &store, check, output)),
     }
+}
+
+/// The store waits on threads of its own.
+fn aside(work: impl FnOnce() -> Outcome + Send) -> Outcome {
+    let ended = std::thread::scope(|scope| scope.spawn(work).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 async fn head(place: &PlaceArgs, output: OutputArgs) -> Outcome {
@@ -180,7 +199,7 @@ pub fn entry_line(entry: &Value) -> String {
 }
 
 /// The logs of a state: of each workspace, and the system's.
-fn logs(place: &PlaceArgs) -> Result<Vec<(String, PathBuf)>, Failure> {
+fn logs(place: &PlaceArgs, store: &StoreArgs) -> Result<Vec<(String, Place)>, Failure> {
     let state = place.local_state("the logs")?;
     refuse_newer(&state)?;
     let mut found = Vec::new();
@@ -202,34 +221,43 @@ fn logs(place: &PlaceArgs) -> Result<Vec<(String, PathBuf)>, Failure> {
         let failure = Failure::new(Exit::NotFound, format!("no log in {}", state.display()));
         return Err(failure.with_hint("name the state's directory with --state DIR"));
     }
-    Ok(found)
+    let placed = found.into_iter().map(|(name, dir)| {
+        let place = store.place(&name, &dir)?;
+        Ok((name, place))
+    });
+    placed.collect()
 }
 
 fn is_log(dir: &Path) -> bool {
     dir.join("log.db").exists() || dir.join("heads").exists()
 }
 
-fn verify(place: &PlaceArgs, since: Option<&Path>, output: OutputArgs) -> Outcome {
-    let logs = logs(place)?;
+fn verify(
+    place: &PlaceArgs,
+    store: &StoreArgs,
+    since: Option<&Path>,
+    output: OutputArgs,
+) -> Outcome {
+    let logs = logs(place, store)?;
     let since = since.map(read_head).transpose()?;
     let mut rows = Vec::new();
     let mut used_head = since.is_none();
-    for (name, dir) in &logs {
+    for (name, lies) in &logs {
         let mut options = VerifyOptions::default();
         if let Some((text, origin)) = &since
-            && Reader::open(dir).is_ok_and(|reader| reader.origin() == origin)
+            && Reader::open_at(lies).is_ok_and(|reader| reader.origin() == origin)
         {
             options.since = Some(text.clone());
             used_head = true;
         }
-        rows.push(match store::verify(dir, &options) {
+        rows.push(match store::verify_at(lies, &options) {
             // What the entries say and the tables don't is a change too, only not of the record.
-            Ok(report) => match refolded(name, dir, RebuildMode::Check)? {
+            Ok(report) => match refolded(name, lies, RebuildMode::Check)? {
                 Ok(_) => verified(name, &report),
                 Err(mismatch) => json!({"log": name, "result": "mismatch", "mismatch": mismatch}),
             },
             Err(VerifyError::Mismatch(mismatch)) => mismatched(name, &mismatch),
-            Err(error) => return Err(unverifiable(dir, error)),
+            Err(error) => return Err(unverifiable(lies, error)),
         });
     }
     let is_whole = rows
@@ -338,14 +366,14 @@ fn verdict_line(row: &Value) -> String {
     }
 }
 
-fn unverifiable(dir: &Path, error: VerifyError) -> Failure {
+fn unverifiable(lies: &Place, error: VerifyError) -> Failure {
     let exit = match &error {
         VerifyError::Open(store::OpenError::NotFound { .. }) => Exit::NotFound,
         VerifyError::Since(_) => Exit::Usage,
         // A log that can't be opened at all is not what was signed.
         _ => Exit::Failed,
     };
-    Failure::new(exit, format!("failed to verify {}", dir.display())).because(error)
+    Failure::new(exit, format!("failed to verify {lies}")).because(error)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -358,7 +386,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn rebuild(place: &PlaceArgs, check: bool, output: OutputArgs) -> Outcome {
+fn rebuild(place: &PlaceArgs, store: &StoreArgs, check: bool, output: OutputArgs) -> Outcome {
     let mode = if check {
         RebuildMode::Check
     } else {
@@ -366,8 +394,8 @@ fn rebuild(place: &PlaceArgs, check: bool, output: OutputArgs) -> Outcome {
     };
     let mut rows = Vec::new();
     let mut exit = Exit::Done;
-    for (name, dir) in logs(place)? {
-        match refolded(&name, &dir, mode)? {
+    for (name, lies) in logs(place, store)? {
+        match refolded(&name, &lies, mode)? {
             Ok(built) => rows.push(json!({"log": name, "entries": built.entries, "rows": built.rows, "mismatch": null})),
             Err(mismatch) => {
                 exit = Exit::Failed;
@@ -390,9 +418,13 @@ fn rebuild(place: &PlaceArgs, check: bool, output: OutputArgs) -> Outcome {
 }
 
 /// Folds a log's entries; the inner error says where its tables differ.
-fn refolded(name: &str, dir: &Path, mode: RebuildMode) -> Result<Result<Rebuilt, String>, Failure> {
+fn refolded(
+    name: &str,
+    lies: &Place,
+    mode: RebuildMode,
+) -> Result<Result<Rebuilt, String>, Failure> {
     let mut fold = crate::fold::of_log(name);
-    match store::rebuild(dir, fold.as_mut(), mode) {
+    match store::rebuild_at(lies, fold.as_mut(), mode) {
         Ok(built) => Ok(Ok(built)),
         Err(
             error @ (RebuildError::Differs { .. }
@@ -402,8 +434,7 @@ fn refolded(name: &str, dir: &Path, mode: RebuildMode) -> Result<Result<Rebuilt,
             | RebuildError::Fold { .. }),
         ) => Ok(Err(chain(&error))),
         Err(error) => {
-            let failure =
-                Failure::new(Exit::Failed, format!("failed to rebuild {}", dir.display()));
+            let failure = Failure::new(Exit::Failed, format!("failed to rebuild {lies}"));
             let failure = failure.because(error);
             // A running hub holds what it would have to be told.
             Err(match mode {

@@ -31,6 +31,7 @@ mod schema;
 mod secret;
 mod session;
 mod shim;
+mod store_args;
 mod survey;
 mod task;
 mod telemetry;

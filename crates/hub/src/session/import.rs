@@ -30,6 +30,7 @@ impl Hub {
         file: bytes::Bytes,
         author: &str,
     ) -> Result<ImportView, HubError> {
+        self.shared.can_record()?;
         let read = move |reader: &Reader| {
             let session = file::read(&file, None).and_then(check);
             let session = match session {

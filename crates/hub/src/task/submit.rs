@@ -26,6 +26,7 @@ impl Hub {
                 "a session's name has 1 to 128 letters, digits, `.`, `_` or `-`",
             ));
         }
+        self.shared.can_record()?;
         let id = self.shared.ground.new_id();
         let id = self
             .writer

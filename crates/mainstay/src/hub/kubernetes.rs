@@ -85,7 +85,8 @@ fn serve_here(place: &PlaceArgs, args: &HubArgs) -> Outcome {
         tls: Some((options.certificate.clone(), options.key.clone())),
         ..facade::Options::default()
     };
-    super::ended(super::runtime()?, serve(options, door))
+    let server = args.store.server()?;
+    super::ended(super::runtime()?, serve(options, server, door))
 }
 
 /// Every name under which the hub's Service is called.
@@ -128,7 +129,11 @@ fn state_key(path: &Path) -> Result<[u8; 32], Failure> {
         .map_err(|_| Failure::new(Exit::Usage, format!("{}: it is not 32 bytes long", what())))
 }
 
-async fn serve(mut options: Options, mut door: facade::Options) -> Result<(), HubError> {
+async fn serve(
+    mut options: Options,
+    server: Option<store::Server>,
+    mut door: facade::Options,
+) -> Result<(), HubError> {
     options.client = client().await;
     let reviews = options.client.clone();
     let reviews = reviews.map(|client| Reviews::new(client, &options.namespace));
@@ -142,14 +147,14 @@ async fn serve(mut options: Options, mut door: facade::Options) -> Result<(), Hu
     };
     let (home, link) = Home::open(options).await.map_err(|error| failed(&error))?;
     let workspace_dir = state_dir.join("workspaces").join(&workspace);
-    let (hub, service) = Hub::start(hub::Options {
+    let options = hub::Options {
         home: link,
         pid: std::process::id(),
         state_key,
         state_dir,
         workspace,
-    })
-    .await?;
+    };
+    let (hub, service) = super::started(server, None, options).await?;
     hub.lose_after(AWAY);
     telemetry::start(&hub, &workspace_dir);
     let check = key_check(&hub).map_err(|error| failed(&error))?;

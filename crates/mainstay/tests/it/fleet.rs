@@ -1,6 +1,8 @@
 //! Whole fleets: a task from manifest to JSON, and the same with agent, hub and keeper killed in the middle.
 
 use serde_json::Value;
+use store::{Place, Server, VerifyOptions};
+use testkit::postgres::Postgres;
 
 use crate::house::{House, signal, wait_for};
 
@@ -35,7 +37,10 @@ spec:
 ";
 
 fn house() -> House {
-    let mut house = House::new();
+    started(House::new())
+}
+
+fn started(mut house: House) -> House {
     house.write("fleet/code/ten.py", PROGRAM);
     house.write("fleet/script.yaml", SCRIPT);
     house.write("fleet/fleet.yaml", MANIFEST);
@@ -64,9 +69,14 @@ fn begin(house: &House, steps: usize) -> (String, std::process::Child) {
             serde_json::from_str(&house.run(&["task", "list", "-o", "json"]).out).ok()?;
         list["items"][0]["id"].as_str().map(str::to_owned)
     });
-    wait_for("its first steps", || {
+    steps_are_done(house, &id, steps);
+    (id, child)
+}
+
+fn steps_are_done(house: &House, id: &str, steps: usize) {
+    wait_for("its steps", || {
         let list: Value =
-            serde_json::from_str(&house.run(&["task", "steps", &id, "-o", "json"]).out).ok()?;
+            serde_json::from_str(&house.run(&["task", "steps", id, "-o", "json"]).out).ok()?;
         let finished = list["items"]
             .as_array()?
             .iter()
@@ -74,7 +84,6 @@ fn begin(house: &House, steps: usize) -> (String, std::process::Child) {
             .count();
         (finished >= steps).then_some(())
     });
-    (id, child)
 }
 
 /// Waits for `run` and returns the task it printed.
@@ -206,6 +215,35 @@ fn a_run_survives_the_hubs_death_and_reports_what_was_repeated() {
     let task = finish(&house, child);
     assert!(task["repeated"].as_u64() <= Some(1), "{task}");
     check_log(&mut house);
+}
+
+#[test]
+fn a_run_whose_log_is_on_postgres_survives_the_hubs_death_and_the_servers() {
+    let Some(mut postgres) = Postgres::start(&[]) else {
+        return;
+    };
+    let url = postgres.url();
+    let mut house = House::new();
+    let file = house.write("postgres-url", &url);
+    let file = file.display().to_string();
+    house.set("MAINSTAY_STORE_POSTGRES_URL_FILE", &file);
+    let mut house = started(house);
+    let (id, child) = begin(&house, 2);
+    signal(house.hub_pid(), "KILL");
+    steps_are_done(&house, &id, 4);
+    postgres.crash();
+    postgres.resume();
+    let task = finish(&house, child);
+    assert!(task["repeated"].as_u64() <= Some(1), "{task}");
+    check_log(&mut house);
+    let log = house.state().join("workspaces/default");
+    assert!(!log.join("log.db").exists(), "the log is in the state");
+    let server = Server::parse(&url).unwrap();
+    let system = server.beside("system").unwrap();
+    for (server, dir) in [(server, log), (system, house.state().join("system"))] {
+        let place = Place::Server { server, dir };
+        store::verify_at(&place, &VerifyOptions::default()).unwrap();
+    }
 }
 
 #[test]
