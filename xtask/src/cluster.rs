@@ -15,6 +15,7 @@ mod down;
 mod fail;
 mod fake;
 mod health;
+mod keda;
 mod layout;
 mod missing;
 mod network;
@@ -53,7 +54,11 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// Build the programs and images only; `up` does it too.
-    Build,
+    Build {
+        /// KEDA, which its own test wants and which takes as long as all the others.
+        #[arg(long)]
+        keda: bool,
+    },
     /// Start a cluster, or whatever of it is not running, and wait until it's ready.
     Up {
         /// Nodes that exist in the API only, run by KWOK: up to thousands.
@@ -111,7 +116,8 @@ pub fn test(building: Building) -> Result<()> {
 pub fn cluster(arguments: Arguments) -> Result<()> {
     let layout = Layout::new(arguments.state)?;
     match arguments.what {
-        What::Build => build::build(&layout),
+        What::Build { keda: true } => keda::build(&layout),
+        What::Build { keda: false } => build::build(&layout),
         What::Up {
             fake_nodes,
             fake_resources,

@@ -15,17 +15,19 @@ use crate::image::{Content, Image, SOURCES, hex};
 use crate::run::root;
 
 /// A program of a Go module.
-struct Program {
-    /// The module's folder, and the program's name.
-    name: &'static str,
-    package: &'static str,
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    /// The module's folder.
+    pub(super) module: &'static str,
+    pub(super) package: &'static str,
     /// The module whose version the program calls its own, and the variable that holds it.
-    version: Option<(&'static str, &'static str)>,
+    pub(super) version: Option<(&'static str, &'static str)>,
 }
 
 const PROGRAMS: [Program; 6] = [
     Program {
         name: "kubernetes",
+        module: "kubernetes",
         package: ".",
         version: Some((
             "k8s.io/kubernetes",
@@ -34,16 +36,19 @@ const PROGRAMS: [Program; 6] = [
     },
     Program {
         name: "coredns",
+        module: "coredns",
         package: "github.com/coredns/coredns",
         version: None,
     },
     Program {
         name: "kwok",
+        module: "kwok",
         package: "sigs.k8s.io/kwok/cmd/kwok",
         version: Some(("sigs.k8s.io/kwok", "sigs.k8s.io/kwok/pkg/consts.Version")),
     },
     Program {
         name: "helm",
+        module: "helm",
         package: "helm.sh/helm/v4/cmd/helm",
         version: Some((
             "helm.sh/helm/v4",
@@ -52,11 +57,13 @@ const PROGRAMS: [Program; 6] = [
     },
     Program {
         name: "probe",
+        module: "probe",
         package: ".",
         version: None,
     },
     Program {
         name: POLICIES,
+        module: POLICIES,
         package: ".",
         version: None,
     },
@@ -75,11 +82,7 @@ pub fn image_name(of: &str) -> String {
 
 /// Builds whatever is not built yet.
 pub fn build(layout: &Layout) -> Result<()> {
-    for folder in ["bin", "images"] {
-        fs::create_dir_all(layout.cache().join(folder))?;
-    }
-    let lock = File::create(layout.cache().join("lock"))?;
-    lock.lock().context("failed to lock the cache")?;
+    let _lock = lock(layout)?;
     for program in &PROGRAMS {
         program.build(layout)?;
     }
@@ -91,9 +94,19 @@ pub fn build(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// Nobody else builds meanwhile.
+pub(super) fn lock(layout: &Layout) -> Result<File> {
+    for folder in ["bin", "images"] {
+        fs::create_dir_all(layout.cache().join(folder))?;
+    }
+    let lock = File::create(layout.cache().join("lock"))?;
+    lock.lock().context("failed to lock the cache")?;
+    Ok(lock)
+}
+
 impl Program {
-    fn build(&self, layout: &Layout) -> Result<()> {
-        let folder = module(self.name);
+    pub(super) fn build(&self, layout: &Layout) -> Result<()> {
+        let folder = module(self.module);
         let flags = self.flags(&folder)?;
         let to = layout.program(self.name);
         once(&to, &fingerprint(&folder, &flags)?, || {
@@ -120,7 +133,7 @@ impl Program {
 }
 
 /// Go, with its caches beside what is built, so that whoever keeps that folder keeps them.
-fn go(layout: &Layout) -> Result<Command> {
+pub(super) fn go(layout: &Layout) -> Result<Command> {
     missing::for_go()?;
     let mut go = Command::new("go");
     go.env("GOCACHE", layout.go("build"))
@@ -130,7 +143,7 @@ fn go(layout: &Layout) -> Result<Command> {
     Ok(go)
 }
 
-fn module(name: &str) -> PathBuf {
+pub(super) fn module(name: &str) -> PathBuf {
     root().join("testbed").join(name)
 }
 
@@ -195,7 +208,7 @@ fn image(layout: &Layout, name: &str) -> Result<()> {
 }
 
 /// Makes a file unless it was made from the same before.
-fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
     let stamp = stamp(to);
     if to.exists() && fs::read_to_string(&stamp).is_ok_and(|text| text == fingerprint) {
         return Ok(());
@@ -212,11 +225,11 @@ fn once(to: &Path, fingerprint: &str, make: impl FnOnce() -> Result<()>) -> Resu
 }
 
 /// The file beside a made one that says what it was made from.
-fn stamp(of: &Path) -> PathBuf {
+pub(super) fn stamp(of: &Path) -> PathBuf {
     of.with_added_extension("made-from")
 }
 
-fn fingerprint(folder: &Path, flags: &str) -> Result<String> {
+pub(super) fn fingerprint(folder: &Path, flags: &str) -> Result<String> {
     let mut text = flags.to_owned();
     for file in sorted(folder)? {
         if file.is_file() {

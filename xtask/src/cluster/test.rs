@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::build::POLICIES;
 use super::layout::{HOST, Layout, NODES};
 use super::record::{Cluster, Record};
-use super::{down, fake, missing, node, up};
+use super::{down, fake, keda, missing, node, up};
 use crate::image::hex;
 use crate::image::mainstay::of_tests;
 use crate::run::{cargo, root, run, target_dir};
@@ -135,6 +135,9 @@ fn in_cluster(layout: &Layout, only: Option<&str>) -> Result<()> {
         .env("MAINSTAY_TEST_ADDRESS", HOST)
         .env("MAINSTAY_TEST_XTASK", std::env::current_exe()?)
         .env("MAINSTAY_TEST_STATE", &layout.state);
+    if let Some(manifest) = keda::in_cluster(layout)? {
+        tests.env("MAINSTAY_TEST_KEDA", manifest);
+    }
     run(&mut tests)
 }
 
