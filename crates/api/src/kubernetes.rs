@@ -43,6 +43,11 @@ pub const TOOL_LABEL: &str = "mainstay.dev/tool";
 pub const HUB: &str = "mainstay-hub";
 /// The ConfigMap with the certificate that pods check the hub's against, key `ca.crt`.
 pub const HUB_CA: &str = "mainstay-hub-ca";
+/// The Secret with the certificate that KEDA shows a hub, and the TriggerAuthentication that names
+/// it.
+pub const HUB_KEDA: &str = "mainstay-keda";
+/// Where a hub answers KEDA.
+pub const KEDA_PORT: u16 = 7444;
 
 /// A kind's word in paths and rights.
 pub fn plural(kind: Kind) -> &'static str {

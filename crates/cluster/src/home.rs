@@ -6,6 +6,7 @@
 //! server goes on without it.
 
 mod follow;
+mod keda;
 mod keys;
 mod scale;
 mod status;
@@ -37,6 +38,7 @@ use crate::objects::Objects;
 use crate::pods::{PodEvent, Pods};
 use crate::ready::Readiness;
 use crate::token::{Fetch, Tokens};
+pub use keda::KedaOptions;
 pub use keys::{KeyCheck, Verdict};
 
 /// Events that wait for the hub; behind them pods and objects wait.
@@ -65,6 +67,8 @@ pub struct Options {
     pub pods: SocketAddr,
     /// The monitors' own port, if there is to be one.
     pub metrics: Option<SocketAddr>,
+    /// KEDA's door, if there is to be one.
+    pub keda: Option<KedaOptions>,
     pub knowledge: Knowledge,
     /// Without one the hub runs what it has.
     pub client: Option<Client>,
@@ -92,6 +96,7 @@ pub struct Home {
     pods: Pods,
     pod_events: mpsc::Receiver<PodEvent>,
     door: Option<(Door, TcpListener)>,
+    keda: Option<(keda::KedaDoor, TcpListener)>,
     /// What the hub says about generations.
     said: mpsc::Sender<follow::Said>,
     follow: Option<follow::Follow>,
@@ -135,6 +140,11 @@ impl Home {
         let (said, said_rx) = mpsc::channel(EVENTS);
         let workspace_dir = state_dir.join("workspaces").join(&workspace);
         let objects = Objects::new();
+        let keda = options.keda.map(|keda| {
+            let files = (options.certificate.clone(), options.key.clone());
+            let listener = adopt(bind(keda.listen)?, keda.listen)?;
+            Ok::<_, HomeError>((keda::KedaDoor::new(files, keda.client), listener))
+        });
         let follow = follow::Follow {
             fleets,
             objects: objects.clone(),
@@ -154,6 +164,7 @@ impl Home {
             pods,
             pod_events,
             door: Some((door, adopt(bind(options.pods)?, options.pods)?)),
+            keda: keda.transpose()?,
             said,
             follow: Some(follow),
             objects,
@@ -219,7 +230,12 @@ impl Home {
                 tokens.refresh().await;
             }
         });
-        let scaler = scale::Scaler::new(client.clone(), &self.namespace, self.objects.clone());
+        let (pods, objects) = (self.pods.clone(), self.objects.clone());
+        let scaler = scale::Scaler::new(client.clone(), &self.namespace, pods, objects);
+        if let Some((door, listener)) = self.keda.take() {
+            let keda = keda::Keda::new(&self.namespace, scaler.decisions());
+            self.tasks.spawn(door.serve(listener, keda));
+        }
         self.tasks
             .spawn(scaler.keep(hub.clone(), self.today.clone()));
         let (pods, objects) = (self.pods.clone(), self.objects.clone());

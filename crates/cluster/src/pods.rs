@@ -102,6 +102,8 @@ struct Pod {
     service_port: Option<u16>,
     is_draining: bool,
     network: Network,
+    /// How full its memory is, as it said last.
+    memory_percent: Option<u8>,
     serial: u32,
     index: u32,
     doors: Doors,
@@ -196,6 +198,7 @@ impl Pods {
             service_port: frame.service_port,
             is_draining: frame.draining,
             network: frame.network,
+            memory_percent: frame.memory_percent,
             serial: FIRST_SERIAL + known.serial,
             index: known.free_index(&identity.owner),
             doors,
@@ -302,6 +305,20 @@ impl Pods {
         networks
     }
 
+    /// How full the memory of each owner's pods is, of 100 for each: their sum.
+    pub(crate) fn memory(&self) -> BTreeMap<String, u32> {
+        let known = self.lock();
+        let mut memory: BTreeMap<String, u32> = BTreeMap::new();
+        for pod in known.by_name.values().filter(|pod| !pod.offers.is_empty()) {
+            if let Some(percent) = pod.memory_percent {
+                // It's the agent's word.
+                *memory.entry(pod.identity.owner.clone()).or_default() +=
+                    u32::from(percent.min(100));
+            }
+        }
+        memory
+    }
+
     /// Those that get no more work: they end, or an operator stopped them.
     #[must_use]
     pub fn draining(&self) -> Vec<String> {
@@ -400,6 +417,7 @@ impl Pod {
             self.network = frame.network;
             self.isolation = bounded(&frame.isolation);
             self.service_port = frame.service_port;
+            self.memory_percent = frame.memory_percent.or(self.memory_percent);
         }
         before != (self.is_draining, self.isolation.clone())
     }

@@ -93,6 +93,9 @@ pub struct FromPod {
     /// For a service that listens.
     #[serde(default)]
     pub service_port: Option<u16>,
+    /// How full the container's memory is, of 100; an offer says it, where there is a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<u8>,
     /// It was told to end and wants no more work.
     #[serde(default)]
     pub draining: bool,
@@ -162,4 +165,6 @@ pub struct ToRelay {
     pub service_port: Option<u16>,
     #[serde(default)]
     pub draining: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<u8>,
 }

@@ -1,4 +1,5 @@
-//! How many instances an agent should have: queue depth, connections and idleness in, a number out.
+//! How many instances an agent should have: queue depth, connections, memory and idleness in, a
+//! number out.
 //!
 //! Up at once, down late. A rise follows the present load; a fall waits until the load has been
 //! lower for the whole of `idle_after`, and then for a moment in which nothing is under way: which
@@ -25,6 +26,8 @@ pub struct Policy {
     pub idle_after_ms: u64,
     /// Connections that one instance is meant to carry.
     pub connections_per_instance: u32,
+    /// How full the memory of one instance is meant to be, of 100.
+    pub memory_percent: u32,
 }
 
 /// The load of one agent at one moment.
@@ -41,6 +44,9 @@ pub struct Load {
     pub asking: u32,
     /// Conversations that clients hold open.
     pub connections: u32,
+    /// How full the memory of its instances is, of 100 for each: their sum. One that says nothing
+    /// counts as empty, so that one that just begins is not answered by another.
+    pub memory_percent: u32,
     /// Instances there should be by what was decided last.
     pub replicas: u32,
 }
@@ -84,10 +90,17 @@ fn asked(policy: &Policy, load: Load) -> u32 {
     let by_connections = load
         .connections
         .div_ceil(policy.connections_per_instance.max(1));
+    let is_used = open > 0 || load.asking > 0 || load.connections > 0;
+    // What an idle instance holds is no reason to keep it.
+    let by_memory = match is_used {
+        true => load.memory_percent.div_ceil(policy.memory_percent.max(1)),
+        false => 0,
+    };
     by_queue
         .max(by_connections)
+        .max(by_memory)
         .max(load.busy_instances)
-        .max(u32::from(open > 0 || load.asking > 0))
+        .max(u32::from(is_used))
         .clamp(policy.min, policy.max)
 }
 
@@ -111,6 +124,7 @@ mod tests {
             ],
             idle_after_ms: 300_000,
             connections_per_instance: 100,
+            memory_percent: 70,
         }
     }
 
@@ -177,6 +191,26 @@ mod tests {
         check(connections(1), 1);
         check(connections(101), 2);
         check(connections(100_000), 10);
+    }
+
+    #[test]
+    fn memory_above_its_share_asks_for_more_while_there_is_work() {
+        let full = |memory_percent, working| Load {
+            working,
+            busy_instances: working,
+            memory_percent,
+            ..Load::default()
+        };
+        // Two instances: 140 of 200 is their share.
+        check(full(140, 2), 2);
+        check(full(141, 2), 3);
+        check(full(800, 5), 10);
+        check(full(100, 0), 0);
+        let talking = Load {
+            connections: 1,
+            ..full(90, 0)
+        };
+        check(talking, 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod again;
 mod copy;
 mod layout;
+mod memory;
 mod program;
 mod relay;
 mod restart;
@@ -32,6 +33,7 @@ use crate::reactor::Reactor;
 pub use again::again;
 pub use copy::copy_program;
 use layout::Layout;
+use memory::Memory;
 use relay::Relay;
 pub use relay::Sockets;
 use restart::{FalseStarts, Restart};
@@ -117,6 +119,7 @@ struct Supervisor {
     relay_restart: Restart,
     /// What the relay's offers say.
     offered: ToRelay,
+    memory: Memory,
     false_starts: FalseStarts,
     /// Children that ended while a dead shim's leftovers were being killed.
     reaped: VecDeque<(u32, Ended)>,
@@ -168,7 +171,9 @@ impl Supervisor {
                 isolation: isolation(false, landlock),
                 service_port,
                 draining: false,
+                memory_percent: None,
             },
+            memory: Memory::new(Instant::now()),
             false_starts: FalseStarts::default(),
             reaped: VecDeque::new(),
             stopping: false,
@@ -184,6 +189,9 @@ impl Supervisor {
             let now = Instant::now();
             self.start_due(now);
             self.settle();
+            if let Some(percent) = self.memory.news(now) {
+                self.offer(|offered| offered.memory_percent = Some(percent));
+            }
             if self.stopping && self.shim.is_none() {
                 return self.given_up.take().map_or(Ok(()), Err);
             }
@@ -207,6 +215,7 @@ impl Supervisor {
             shim.and_then(Shim::deadline),
             self.shim_restart.due().filter(|_| shim.is_none()),
             self.relay_restart.due().filter(|_| self.relay.is_none()),
+            Some(self.memory.due()),
         ]
         .into_iter()
         .flatten()

@@ -145,6 +145,7 @@ impl Door {
             template: self.template.clone(),
             isolation: offered.isolation.clone(),
             service_port: offered.service_port,
+            memory_percent: offered.memory_percent,
             draining: offered.draining,
             network: *self.network.borrow(),
         })

@@ -1,8 +1,9 @@
-//! Writes how many instances an agent should have, where its manifest leaves that to Mainstay.
+//! How many instances an agent should have, where its manifest leaves that to the load.
 //!
-//! `core::scale` decides; this looks, writes `spec.replicas` through the scale subresource, and
-//! writes nothing that is so already. An agent that leaves it to another autoscaler is never
-//! touched: there is one writer. Without the API server the number stays, and is written later.
+//! `core::scale` decides; this looks, and writes `spec.replicas` through the scale subresource
+//! where Mainstay is to write it, but nothing that is so already. What was decided for an agent that
+//! KEDA scales is only told (`keda`): there is one writer. Without the API server the number stays,
+//! and is written later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use futures_util::future::join_all;
 use hub::Hub;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
-use mainstay_core::scale::{self, Calm, Policy, Step};
+use mainstay_core::scale::{self, Calm, Load, Policy, Step};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::objects::Objects;
+use crate::pods::Pods;
 use custom_resource::resource;
 
 /// The field manager.
@@ -37,6 +39,21 @@ const MOST_REST: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Conversations that one instance is meant to carry.
 const CONNECTIONS: u32 = 100;
+/// How full the memory of one instance is meant to be.
+const MEMORY_PERCENT: u32 = 70;
+
+/// What was decided last, by agent; those that an autoscaler decides on are not in it.
+pub(super) type Decisions = BTreeMap<String, Decision>;
+
+/// What was decided last for an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) by: ScaleBy,
+    /// Instances there should be.
+    pub(super) wanted: u32,
+    /// Instances that its object asks for.
+    pub(super) replicas: u32,
+}
 
 /// What is known of one agent's number.
 #[derive(Debug, Default)]
@@ -55,19 +72,28 @@ pub(super) struct Scaler {
     client: Client,
     namespace: String,
     objects: Objects,
+    pods: Pods,
     known: BTreeMap<String, Known>,
+    decisions: watch::Sender<Decisions>,
     since: Instant,
 }
 
 impl Scaler {
-    pub(super) fn new(client: Client, namespace: &str, objects: Objects) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, pods: Pods, objects: Objects) -> Self {
         Self {
             client,
             namespace: namespace.to_owned(),
             objects,
+            pods,
             known: BTreeMap::new(),
+            decisions: watch::channel(Decisions::new()).0,
             since: Instant::now(),
         }
+    }
+
+    /// What is decided, from now on.
+    pub(super) fn decisions(&self) -> watch::Receiver<Decisions> {
+        self.decisions.subscribe()
     }
 
     pub(super) async fn keep(mut self, hub: Hub, today: watch::Receiver<Arc<Fleet>>) {
@@ -89,37 +115,68 @@ impl Scaler {
             .agents
             .values()
             .filter_map(|agent| Some((agent.name.as_str(), agent.scale.as_ref()?)))
-            .filter(|(_, scale)| scale.by == ScaleBy::Mainstay)
+            .filter(|(_, scale)| scale.by != ScaleBy::Hpa)
             .collect();
         self.known
             .retain(|agent, _| scaled.contains_key(agent.as_str()));
-        if scaled.is_empty() {
-            return;
+        let loads = match scaled.is_empty() {
+            true => BTreeMap::new(),
+            // The hub is stopping.
+            false => match hub.loads().await {
+                Ok(loads) => loads,
+                Err(_) => return,
+            },
+        };
+        let decisions = self.decide(&scaled, &with_memory(loads, &self.pods));
+        let written = self.write_all(&decisions).await;
+        self.decisions.send_if_modified(|before| {
+            let is_new = *before != decisions;
+            *before = decisions;
+            is_new
+        });
+        for (agent, replicas, done) in written {
+            let known = self.known.entry(agent).or_default();
+            known.wrote(replicas, done);
         }
-        // The hub is stopping.
-        let Ok(loads) = hub.loads().await else { return };
+    }
+
+    fn decide(
+        &mut self,
+        scaled: &BTreeMap<&str, &Scale>,
+        loads: &BTreeMap<String, Load>,
+    ) -> Decisions {
         let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut wanted = Vec::new();
+        let mut decisions = Decisions::new();
         for (agent, scale) in scaled {
             let Some(seen) = self.objects.replicas(agent) else {
                 continue;
             };
-            let mut load = loads.get(agent).copied().unwrap_or_default();
-            let known = self.known.entry(agent.to_owned()).or_default();
+            let mut load = loads.get(*agent).copied().unwrap_or_default();
+            let known = self.known.entry((*agent).to_owned()).or_default();
             load.replicas = known.now(seen);
-            let replicas = scale::wanted(&policy(scale), load, &mut known.calm, now_ms);
-            if replicas != load.replicas && known.may_write() {
-                wanted.push((agent, replicas));
-            }
+            let decision = Decision {
+                by: scale.by,
+                wanted: scale::wanted(&policy(scale), load, &mut known.calm, now_ms),
+                replicas: load.replicas,
+            };
+            decisions.insert((*agent).to_owned(), decision);
         }
-        let written = wanted
-            .iter()
-            .map(|(agent, replicas)| self.write(agent, *replicas));
-        let written = join_all(written).await;
-        for ((agent, replicas), done) in wanted.into_iter().zip(written) {
-            let known = self.known.entry(agent.to_owned()).or_default();
-            known.wrote(replicas, done);
-        }
+        decisions
+    }
+
+    /// Writes what is Mainstay's to write and isn't so yet; returns what came of it.
+    async fn write_all(&self, decisions: &Decisions) -> Vec<(String, u32, bool)> {
+        let due = decisions.iter().filter(|(agent, decision)| {
+            let known = self.known.get(agent.as_str());
+            decision.by == ScaleBy::Mainstay
+                && decision.wanted != decision.replicas
+                && known.is_some_and(Known::may_write)
+        });
+        let written = due.map(|(agent, decision)| async {
+            let replicas = decision.wanted;
+            (agent.clone(), replicas, self.write(agent, replicas).await)
+        });
+        join_all(written).await
     }
 
     async fn write(&self, agent: &str, replicas: u32) -> bool {
@@ -179,6 +236,15 @@ impl Known {
     }
 }
 
+fn with_memory(mut loads: BTreeMap<String, Load>, pods: &Pods) -> BTreeMap<String, Load> {
+    for (owner, percent) in pods.memory() {
+        if let Some(load) = loads.get_mut(&owner) {
+            load.memory_percent = percent;
+        }
+    }
+    loads
+}
+
 fn policy(scale: &Scale) -> Policy {
     let step = |step: &api::fleet::ScaleStep| Step {
         up_to: step.up_to,
@@ -190,6 +256,7 @@ fn policy(scale: &Scale) -> Policy {
         steps: scale.steps.iter().map(step).collect(),
         idle_after_ms: scale.idle_after_ms,
         connections_per_instance: CONNECTIONS,
+        memory_percent: MEMORY_PERCENT,
     }
 }
 

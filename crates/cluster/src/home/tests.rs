@@ -86,6 +86,7 @@ impl Cluster {
             listen: loopback,
             pods: loopback,
             metrics: None,
+            keda: None,
             knowledge,
             client: None,
         })

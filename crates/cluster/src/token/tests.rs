@@ -110,6 +110,7 @@ pub(crate) fn frame(token: String, owner: &str) -> FromPod {
         template: "t".into(),
         isolation: "none".into(),
         service_port: None,
+        memory_percent: None,
         draining: false,
         network: Network::Unknown,
     }

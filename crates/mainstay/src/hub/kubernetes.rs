@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::kubernetes::HUB;
-use cluster::home::{Home, KeyCheck, Options, Verdict};
+use cluster::home::{Home, KedaOptions, KeyCheck, Options, Verdict};
 use cluster::reviews::{Refusal, Reviews, Right};
 use facade::{Access, Refused, Review};
 use gateway::{KeyVerdict, Reach};
@@ -56,6 +56,12 @@ pub(super) struct ClusterArgs {
     /// A port of its own for monitors, without a token
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// KEDA's door
+    #[arg(long, value_name = "ADDRESS", requires = "keda_client")]
+    keda: Option<SocketAddr>,
+    /// The certificate that KEDA shows there, PEM; it may come later
+    #[arg(long, value_name = "FILE")]
+    keda_client: Option<PathBuf>,
 }
 
 /// This process only starts the hub, and starts it again.
@@ -111,6 +117,10 @@ fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
         listen: args.listen,
         pods: args.pods,
         metrics: args.metrics,
+        keda: args
+            .keda
+            .zip(args.keda_client.clone())
+            .map(|(listen, client)| KedaOptions { listen, client }),
         knowledge: crate::up::knowledge(),
         client: None,
     })

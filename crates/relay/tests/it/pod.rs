@@ -105,7 +105,7 @@ pub fn service(port: Option<u16>) -> ToRelay {
     ToRelay {
         isolation: "partial: landlock".to_owned(),
         service_port: port,
-        draining: false,
+        ..ToRelay::default()
     }
 }
 
