@@ -190,7 +190,8 @@ impl Hub {
             .writer
             .run(|tx| (queued(tx.state), counted(tx.state)))
             .await?;
-        Ok(self.shared.metrics.text(&queued, &instances))
+        let connections = self.conversations();
+        Ok(self.shared.metrics.text(&queued, &instances, &connections))
     }
 
     /// Does this process descend from an instance? Such a peer is refused at the control socket.

@@ -49,16 +49,21 @@ impl Hub {
         }
     }
 
+    /// How many conversations each agent has open.
+    pub(crate) fn conversations(&self) -> HashMap<String, u32> {
+        lock(&self.shared.conversations.0).clone()
+    }
+
     /// The load of every agent of today's fleet; how many instances it has is not filled in.
     pub async fn loads(&self) -> Result<BTreeMap<String, Load>, HubError> {
-        let conversations = Arc::clone(&self.shared.conversations);
+        let conversations = self.conversations();
         self.writer
             .run(move |tx| {
                 let today = Arc::clone(&read(&tx.shared.today));
                 let mut loads = tx.state.loads(today.agents.keys());
-                for (agent, count) in lock(&conversations.0).iter() {
-                    if let Some(load) = loads.get_mut(agent) {
-                        load.connections = *count;
+                for (agent, count) in conversations {
+                    if let Some(load) = loads.get_mut(&agent) {
+                        load.connections = count;
                     }
                 }
                 loads

@@ -1,6 +1,6 @@
 //! Metrics by the names that dashboards know, fed by events and commits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
@@ -83,6 +83,7 @@ pub struct Metrics {
     cost: Family<ModelLabels, Counter<f64, AtomicU64>>,
     restarts: Family<RestartLabels, Counter>,
     instances: Family<AgentState, Gauge>,
+    connections: Family<AgentOnly, Gauge>,
     recovery: Histogram,
     entries: Counter,
     commit: Histogram,
@@ -112,6 +113,7 @@ impl Metrics {
             cost: Family::default(),
             restarts: Family::default(),
             instances: Family::default(),
+            connections: Family::default(),
             recovery: seconds(0.000_5, 18),
             entries: Counter::default(),
             commit: seconds(0.000_02, 18),
@@ -161,6 +163,11 @@ impl Metrics {
             self.restarts.clone(),
         );
         registry.register("mainstay_instances", "Instances", self.instances.clone());
+        registry.register(
+            "mainstay_connections",
+            "Conversations that clients hold open",
+            self.connections.clone(),
+        );
         registry.register_with_unit(
             "mainstay_recovery",
             "From an end to ready again",
@@ -385,9 +392,11 @@ impl Metrics {
         &self,
         queued: &[(String, i64)],
         instances: &[(String, &'static str, i64)],
+        connections: &HashMap<String, u32>,
     ) -> String {
         self.queued.clear();
         self.instances.clear();
+        self.connections.clear();
         for (agent, count) in queued {
             self.begin(agent);
             self.queued
@@ -395,6 +404,12 @@ impl Metrics {
                     agent: agent.clone(),
                 })
                 .set(*count);
+            let open = connections.get(agent).copied().unwrap_or_default();
+            self.connections
+                .get_or_create(&AgentOnly {
+                    agent: agent.clone(),
+                })
+                .set(open.into());
         }
         for (agent, state, count) in instances {
             self.instances
@@ -417,8 +432,11 @@ mod tests {
 
     #[test]
     fn an_agents_series_are_there_before_anything_has_happened() {
-        let text = Metrics::new().text(&[("helper".to_owned(), 0)], &[]);
+        let connections = HashMap::from([("gone".to_owned(), 3)]);
+        let text = Metrics::new().text(&[("helper".to_owned(), 0)], &[], &connections);
+        assert!(!text.contains("gone"), "{text}");
         for series in [
+            "mainstay_connections{agent=\"helper\"} 0",
             "mainstay_tasks_queued{agent=\"helper\"} 0",
             "mainstay_steps_replayed_total{agent=\"helper\"} 0",
             "mainstay_instance_restarts_total{agent=\"helper\",class=\"crash\"} 0",
