@@ -157,6 +157,10 @@ impl Rendered {
             "\n  replicas: {{ .Values.replicas }}\n",
         )?;
         self.put(
+            "name: MAINSTAY_IMAGE_PREFIX\n          value: \"\"\n",
+            "name: MAINSTAY_IMAGE_PREFIX\n          value: {{ .Values.image.prefix | quote }}\n",
+        )?;
+        self.put(
             "imagePullPolicy: IfNotPresent\n",
             "imagePullPolicy: {{ .Values.image.pullPolicy }}\n",
         )?;

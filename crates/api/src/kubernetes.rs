@@ -9,6 +9,7 @@ mod document;
 mod identity;
 mod lenient;
 mod shallow;
+mod source;
 mod template;
 
 pub use alone::alone;
@@ -18,6 +19,7 @@ pub use identity::{
 };
 pub use lenient::{Lenient, Refused, resolve_lenient};
 pub use shallow::shallow;
+pub use source::{NODE_IMAGE, PYTHON_IMAGE, SOURCE, default_image, sent_source, source_annotation};
 pub use template::{agent_template, tool_template};
 
 use crate::manifest::Kind;
@@ -38,6 +40,10 @@ pub const WORKSPACE_LABEL: &str = "mainstay.dev/workspace";
 pub const AGENT_LABEL: &str = "mainstay.dev/agent";
 /// On pods of a stdio MCP server: its short id (`tool_id`).
 pub const TOOL_LABEL: &str = "mainstay.dev/tool";
+
+/// The condition of an Agent that is `False` while it lacks a credential: the hub's to say, and the
+/// operator's to repeat.
+pub const CREDENTIALS_VALID: &str = "CredentialsValid";
 
 /// The hub's StatefulSet or Deployment, Service, ServiceAccount and Secret.
 pub const HUB: &str = "mainstay-hub";

@@ -112,7 +112,7 @@ pub struct Metadata {
     /// For people, and to tell agents apart in lists.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// For tools that handle manifests; nothing here reads them.
+    /// For tools that handle manifests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

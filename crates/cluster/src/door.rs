@@ -3,7 +3,8 @@
 //! A pod dials in and is believed by its token alone (`token`). An offer is kept for the hub to
 //! use; a gateway connection is joined with the instance's own loopback listener, so that the
 //! gateway knows by the listener whose call it is. What a stranger can hold is bounded until its
-//! token is believed (`strangers`).
+//! token is believed (`strangers`). A pod that has only its init container yet asks for its agent's
+//! code (`source`), and is no pod of ours by that.
 
 mod strangers;
 
@@ -25,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::offer::{Offer, Stream, write};
 use crate::pods::{Pods, bounded};
 use crate::ready::Readiness;
+use crate::source::Sources;
 use crate::token::{Identity, Tokens};
 use crate::{pipe, socket};
 use strangers::{Place, Strangers};
@@ -55,9 +57,9 @@ pub enum DoorError {
 
 /// Why a pod is not let in, and whether another try can help.
 #[derive(Debug)]
-struct Refused {
-    reason: String,
-    retry: bool,
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    pub(crate) retry: bool,
 }
 
 /// The door.
@@ -66,6 +68,7 @@ pub struct Door {
     pods: Pods,
     tokens: Arc<Tokens>,
     readiness: watch::Receiver<Readiness>,
+    sources: Sources,
     tls: TlsAcceptor,
 }
 
@@ -75,12 +78,14 @@ impl Door {
         pods: Pods,
         tokens: Arc<Tokens>,
         readiness: watch::Receiver<Readiness>,
+        sources: Sources,
         (certificate, key): (&Path, &Path),
     ) -> Result<Self, DoorError> {
         Ok(Self {
             pods,
             tokens,
             readiness,
+            sources,
             tls: acceptor(certificate, key)?,
         })
     }
@@ -128,9 +133,18 @@ impl Door {
             }
         };
         drop((turn, place));
+        let source = match frame.purpose {
+            Purpose::Source => self.sources.find(&identity.owner, &frame),
+            Purpose::Offer | Purpose::Gateway => Ok(None),
+        };
+        let source = match source {
+            Ok(source) => source,
+            Err(refused) => return refuse(stream, refused).await,
+        };
         let versions = Versions::OURS;
         write(&mut stream, &ToPod::Welcome { versions }).await?;
         match frame.purpose {
+            Purpose::Source => self.sources.send(source, stream).await,
             Purpose::Offer => self.keep_offer(identity, stream).await,
             Purpose::Gateway => self.join_gateway(&identity, stream).await,
         }
@@ -157,6 +171,10 @@ impl Door {
                 reason: error.to_string(),
                 retry: error.may_pass(),
             })?;
+        if frame.purpose == Purpose::Source {
+            // Nothing runs there yet.
+            return Ok(identity);
+        }
         let met = self.pods.meet(&identity, frame).await;
         met.map_err(|error| Refused {
             reason: error.to_string(),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use api::kubernetes::{Refused, resolve_lenient};
 use api::{Document, Fleet, Kind, Knowledge};
 use contract::keeper::GenerationRef;
+use hub::artifact::Artifacts;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -35,10 +36,16 @@ pub(crate) struct Fleets {
     good: Documents,
     refused: Vec<String>,
     today: watch::Sender<Arc<Fleet>>,
+    artifacts: Artifacts,
 }
 
 impl Fleets {
-    pub(crate) fn new(workspace: &str, state_dir: PathBuf, knowledge: Knowledge) -> Self {
+    pub(crate) fn new(
+        workspace: &str,
+        state_dir: PathBuf,
+        knowledge: Knowledge,
+        artifacts: Artifacts,
+    ) -> Self {
         Self {
             workspace: workspace.to_owned(),
             state_dir,
@@ -49,6 +56,7 @@ impl Fleets {
             good: Documents::new(),
             refused: Vec::new(),
             today: watch::channel(Arc::new(Fleet::empty(workspace))).0,
+            artifacts,
         }
     }
 
@@ -166,8 +174,15 @@ impl Fleets {
 
     fn tidy(&self) {
         let Some(current) = &self.current else { return };
-        if let Err(error) = generation::tidy(&self.state_dir, current.number, &self.pins) {
-            tracing::warn!(%error, "old generations can't be removed");
+        let tidied = generation::tidy(&self.state_dir, current.number, &self.pins)
+            .and_then(|()| generation::artifacts(&self.state_dir))
+            .and_then(|named| match named {
+                Some(named) => self.artifacts.tidy(&named),
+                // It may name any of them, if only to a newer program.
+                None => Ok(()),
+            });
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "old generations and artifacts can't be removed");
         }
     }
 }
@@ -237,7 +252,8 @@ mod tests {
             check_schema: |_| Ok(()),
             check_script: |_| Ok(()),
         };
-        Fleets::new("acme", state.to_owned(), knowledge)
+        let artifacts = Artifacts::open(state).unwrap();
+        Fleets::new("acme", state.to_owned(), knowledge, artifacts)
     }
 
     #[test]

@@ -65,6 +65,19 @@ pub(crate) fn load(state_dir: &Path, number: u64) -> Option<Fleet> {
     serde_json::from_slice(&text).ok()
 }
 
+/// What the generations that are there name of artifacts; none if one of them can't be read.
+pub(crate) fn artifacts(state_dir: &Path) -> io::Result<Option<BTreeSet<String>>> {
+    let mut named = BTreeSet::new();
+    for number in numbers(state_dir)? {
+        let Some(fleet) = load(state_dir, number) else {
+            return Ok(None);
+        };
+        let sources = fleet.agents.into_values().filter_map(|agent| agent.source);
+        named.extend(sources.filter_map(|source| source.hash));
+    }
+    Ok(Some(named))
+}
+
 /// The documents of a generation, each with what it is of.
 pub(crate) fn documents(state_dir: &Path, number: u64) -> Vec<((Kind, String), Document)> {
     let manifests = directory(state_dir, number).join("manifests");

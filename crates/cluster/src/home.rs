@@ -22,6 +22,7 @@ use std::time::Duration;
 use api::{Fleet, Knowledge};
 use contract::keeper::{ListenerPurpose, ToHub, ToKeeper};
 use hub::Hub;
+use hub::artifact::Artifacts;
 use hub::home::{HomeEvent, HomeLink, Listener};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
@@ -37,6 +38,7 @@ use crate::fleet::Fleets;
 use crate::objects::Objects;
 use crate::pods::{PodEvent, Pods};
 use crate::ready::Readiness;
+use crate::source::Sources;
 use crate::token::{Fetch, Tokens};
 pub use keda::KedaOptions;
 pub use keys::{KeyCheck, Verdict};
@@ -48,8 +50,7 @@ const TIDY: Duration = Duration::from_secs(1);
 /// The cluster's keys are fetched anew this often, for one that was withdrawn.
 const KEYS: Duration = Duration::from_secs(3600);
 /// In this home manifests have one owner.
-const BY_KUBECTL: &str =
-    "on Kubernetes manifests are custom resources: use `kubectl apply`, `diff` and `delete`";
+const BY_KUBECTL: &str = "on Kubernetes manifests are custom resources: use `mainstay -n NAMESPACE apply`, `diff` and `delete`, or kubectl's";
 
 /// What the home is opened with.
 pub struct Options {
@@ -70,6 +71,8 @@ pub struct Options {
     /// KEDA's door, if there is to be one.
     pub keda: Option<KedaOptions>,
     pub knowledge: Knowledge,
+    /// Where agents' code is that pods are sent.
+    pub artifacts: Artifacts,
     /// Without one the hub runs what it has.
     pub client: Option<Client>,
 }
@@ -128,7 +131,8 @@ impl Home {
             knowledge,
             ..
         } = options;
-        let fleets = Fleets::new(&workspace, state_dir.clone(), knowledge);
+        let artifacts = options.artifacts;
+        let fleets = Fleets::new(&workspace, state_dir.clone(), knowledge, artifacts.clone());
         let today = fleets.today();
         let tokens = Tokens::new(&namespace, &state_dir, fetch(client.clone()), today.clone());
         let tokens = Arc::new(tokens);
@@ -136,7 +140,14 @@ impl Home {
         let pods = Pods::new(&run_dir, pod_events_tx);
         let (readiness, readiness_rx) = watch::channel(Readiness::default());
         let files = (options.certificate.as_path(), options.key.as_path());
-        let door = Door::new(pods.clone(), Arc::clone(&tokens), readiness_rx, files)?;
+        let sources = Sources::new(artifacts, today.clone());
+        let door = Door::new(
+            pods.clone(),
+            Arc::clone(&tokens),
+            readiness_rx,
+            sources,
+            files,
+        )?;
         let (said, said_rx) = mpsc::channel(EVENTS);
         let workspace_dir = state_dir.join("workspaces").join(&workspace);
         let objects = Objects::new();

@@ -20,4 +20,5 @@ pub mod ready;
 pub mod reviews;
 mod secrets;
 mod socket;
+pub mod source;
 pub mod token;

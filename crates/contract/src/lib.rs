@@ -4,6 +4,7 @@
 //! ignored on purpose: an old shim must live on under a new hub. Nothing in here does I/O;
 //! callers own the sockets, and file descriptors travel beside a frame, never inside it.
 
+pub mod artifact;
 pub mod attach;
 pub mod frame;
 pub mod keeper;

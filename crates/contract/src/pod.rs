@@ -2,7 +2,7 @@
 //!
 //! The operator writes a [`Pod`] into the pod's template (variable [`POD_ENV`]). Its relay dials the
 //! hub's pod door over TLS. Every connection begins with one [`FromPod`] frame; the hub answers with
-//! one [`ToPod`] frame; from `Welcome` (a gateway connection) or `Open` (an offered one) on, the
+//! one [`ToPod`] frame; from `Welcome` (a gateway connection, a source) or `Open` (an offered one) on, the
 //! connection carries raw bytes, and only its clean end is a `close_notify`. What a pod says of
 //! itself is the agent's word: the hub believes the token alone.
 
@@ -38,6 +38,8 @@ pub const STATE_DIR: &str = "/mainstay/state";
 pub const SHIM_SOCKET: &str = "/mainstay/state/run/agent.sock";
 /// The certificate that the hub's is checked against: a mounted file, read at each connection.
 pub const CA_FILE: &str = "/mainstay/ca/ca.crt";
+/// An agent's code, unpacked there before the agent starts; mounted without the right to write.
+pub const SOURCE_DIR: &str = "/mainstay/source";
 /// The pod-bound token: a mounted file that the kubelet renews, read at each connection.
 pub const TOKEN_FILE: &str = "/mainstay/token/token";
 
@@ -58,6 +60,9 @@ pub struct Pod {
     pub kind: InstanceKind,
     /// Empty for the built-in loop.
     pub command: Vec<String>,
+    /// The artifact that its code is, which the hub has; [`SOURCE_DIR`] is then where it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     pub env: BTreeMap<String, String>,
     /// The variables that the hub may set, and the secret of each (`NAME/KEY`).
     #[serde(default)]
@@ -99,6 +104,9 @@ pub struct FromPod {
     /// It was told to end and wants no more work.
     #[serde(default)]
     pub draining: bool,
+    /// For [`Purpose::Source`]: the artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What its relay found last.
     #[serde(default)]
     pub network: Network,
@@ -125,6 +133,8 @@ pub enum Purpose {
     Offer,
     /// A connection of the agent's to its gateway.
     Gateway,
+    /// The agent's code: behind `Welcome` follows the packed artifact.
+    Source,
 }
 
 /// From hub to pod.

@@ -6,6 +6,8 @@
 //! whatever its user: an agent that runs as the hub's user is still an agent. At the TCP door the
 //! owner's token opens it, and whoever else may do what the route does (`access`).
 
+mod source;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -37,6 +39,7 @@ pub(crate) fn router() -> Router<Door> {
             put(set_secret).delete(remove_secret),
         )
         .route("/control/token", get(token))
+        .route("/control/sources/{name}", get(source::has).put(source::put))
         .route("/control/objects/{kind}", get(objects))
         .route("/control/objects/{kind}/{name}", get(object))
 }

@@ -103,7 +103,7 @@ pub(crate) async fn read(
 }
 
 /// Reads on for a while and keeps nothing.
-async fn swallow(body: &mut Body) {
+pub(crate) async fn swallow(body: &mut Body) {
     let rest = async {
         let mut left = SWALLOWED_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

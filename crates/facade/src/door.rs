@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use hub::Hub;
+use hub::artifact::Artifacts;
 use tokio::sync::watch;
 
 use crate::access::Review;
@@ -26,6 +27,8 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Who vouches for callers with tokens that aren't ours, where somebody does.
     pub review: Option<Review>,
+    /// Where agents' code is kept that comes from elsewhere; nowhere on one server.
+    pub artifacts: Option<Artifacts>,
 }
 
 impl Default for Options {
@@ -35,6 +38,7 @@ impl Default for Options {
             max_connections: 24_576,
             tls: None,
             review: None,
+            artifacts: None,
         }
     }
 }

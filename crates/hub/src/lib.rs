@@ -12,6 +12,7 @@ mod action;
 pub mod admin;
 mod ambient;
 pub mod answer;
+pub mod artifact;
 mod boot;
 pub mod caller;
 mod clock;
@@ -35,8 +36,8 @@ mod process;
 pub mod projection;
 mod prompt;
 mod queue;
-mod rest;
 mod readers;
+mod rest;
 mod resume;
 mod retention;
 pub mod secret;
@@ -70,8 +71,8 @@ pub use service::AttemptHandle;
 pub use service_loop::Options;
 pub use stream::{EntryStream, FrameStream};
 
-use shared::{Shared, lock, read};
 use readers::Readers;
+use shared::{Shared, lock, read};
 use writer::Writer;
 
 /// The handle. Cloning is cheap; all clones speak to the same service.

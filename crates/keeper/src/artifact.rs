@@ -1,4 +1,10 @@
 //! An agent's code, copied by its hash: what a generation names can't change under it.
+//!
+//! The same files are packed for a hub in a cluster (`pack`), and unpacked in a pod (`unpack`), under
+//! the same name.
+
+mod pack;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
@@ -7,19 +13,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use contract::artifact::{MAX_BYTES, MAX_ENTRIES, Sum};
 use sha2::{Digest, Sha256};
 
 use crate::state::State;
 
-const MAX_FILES: usize = 10_000;
-const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+pub use pack::pack;
+pub use unpack::{UnpackError, unpack};
+
 /// Left out: large, and never what an agent runs.
 const SKIPPED: [&str; 2] = [".git", "__pycache__"];
 
 /// Why a source can't be copied; a fragment for a problem report.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ArtifactError {
-    #[error("has more than {MAX_FILES} files; put the agent's code into a directory of its own")]
+pub enum ArtifactError {
+    #[error("has more than {MAX_ENTRIES} files; put the agent's code into a directory of its own")]
     TooMany,
     #[error("is larger than 1 GiB; put the agent's code into a directory of its own")]
     TooLarge,
@@ -44,7 +52,7 @@ enum Entry {
 /// Copies a file or directory into `artifacts/HASH/` unless it is there; returns the hash.
 pub(crate) fn store(state: &State, source: &Path) -> Result<String, ArtifactError> {
     let source = source.canonicalize().map_err(at(source))?;
-    let (base, entries) = list(&source, &state.root)?;
+    let (base, entries) = list(&source, Some(&state.root))?;
     let temporary = state
         .root
         .join(format!("artifacts/.new-{}", std::process::id()));
@@ -72,7 +80,7 @@ pub(crate) fn store(state: &State, source: &Path) -> Result<String, ArtifactErro
 /// What changes when any file of a source does: paths, sizes and times, not contents.
 pub(crate) fn signature(source: &Path, state_root: &Path) -> String {
     let mut hasher = Sha256::new();
-    if let Ok((base, entries)) = list(source, state_root) {
+    if let Ok((base, entries)) = list(source, Some(state_root)) {
         hasher.update(b"is there");
         for path in entries.keys() {
             if let Ok(found) = std::fs::symlink_metadata(base.join(path)) {
@@ -89,7 +97,7 @@ pub(crate) fn signature(source: &Path, state_root: &Path) -> String {
 /// All entries by relative path, sorted; and the directory they are relative to.
 fn list(
     source: &Path,
-    state_root: &Path,
+    state_root: Option<&Path>,
 ) -> Result<(PathBuf, BTreeMap<PathBuf, Entry>), ArtifactError> {
     let found = std::fs::metadata(source).map_err(at(source))?;
     let mut entries = BTreeMap::new();
@@ -109,7 +117,7 @@ fn list(
                 .file_name()
                 .to_str()
                 .is_some_and(|name| SKIPPED.contains(&name));
-            if skipped || entry.path() == state_root {
+            if skipped || Some(entry.path().as_path()) == state_root {
                 continue;
             }
             let relative = directory.join(entry.file_name());
@@ -132,7 +140,7 @@ fn list(
                 continue;
             };
             entries.insert(relative, listed);
-            if entries.len() > MAX_FILES {
+            if entries.len() > MAX_ENTRIES {
                 return Err(ArtifactError::TooMany);
             }
         }
@@ -147,35 +155,29 @@ fn copy(
     target: &Path,
 ) -> Result<String, ArtifactError> {
     std::fs::create_dir(target).map_err(at(target))?;
-    let mut hasher = Sha256::new();
+    let mut sum = Sum::default();
     let mut left = MAX_BYTES;
     for (path, entry) in entries {
         let to = target.join(path);
-        let name = path.as_os_str().as_bytes();
-        hasher.update((name.len() as u64).to_be_bytes());
-        hasher.update(name);
         match entry {
             Entry::Directory => {
-                hasher.update(b"d");
+                sum.directory(path);
                 std::fs::create_dir(&to).map_err(at(&to))?;
             }
             Entry::Link(link) => {
-                hasher.update(b"l");
-                hasher.update((link.as_os_str().len() as u64).to_be_bytes());
-                hasher.update(link.as_os_str().as_bytes());
+                sum.link(path, link);
                 std::os::unix::fs::symlink(link, &to).map_err(at(&to))?;
             }
             Entry::File { executable } => {
-                hasher.update(if *executable { b"x" } else { b"f" });
                 let digest = copy_file(&base.join(path), &to, &mut left)?;
-                hasher.update(digest);
+                sum.file(path, *executable, digest);
                 let mode = if *executable { 0o555 } else { 0o444 };
                 std::fs::set_permissions(&to, Permissions::from_mode(mode)).map_err(at(&to))?;
             }
         }
     }
     close_directories(target, entries)?;
-    Ok(hex::encode(hasher.finalize()))
+    Ok(sum.finish())
 }
 
 fn copy_file(from: &Path, to: &Path, left: &mut u64) -> Result<[u8; 32], ArtifactError> {

@@ -32,6 +32,7 @@ mod tidy;
 mod up;
 mod users;
 
+pub use artifact::{ArtifactError, UnpackError, pack, unpack};
 pub use hub::HubCommand;
 pub use manifest::read_manifests;
 pub use shim::PROCESS_NAME as SHIM_PROCESS_NAME;

@@ -1,7 +1,11 @@
 //! `mainstay apply|diff|delete`: manifests handed to a running hub.
 //!
 //! Files are read and judged one by one here, so that a misspelt field is reported even where no
-//! hub answers; whether they fit what else there is, the keeper decides.
+//! hub answers; whether they fit what else there is, the keeper decides. In a cluster they are
+//! custom resources (`cluster`), and agents' code goes along (`source`).
+
+mod cluster;
+mod source;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,14 +16,16 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{OutputArgs, print, printable};
-use crate::place::{PlaceArgs, absolute};
+use crate::place::{Address, PlaceArgs, absolute};
 use crate::task::items;
 
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_FILES: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mainstay apply fleet.yaml")]
+#[command(
+    after_help = "Examples:\n  mainstay apply fleet.yaml\n  mainstay -n acme apply fleet.yaml    # into a cluster, with the agents' sources"
+)]
 pub struct ApplyArgs {
     /// A file, or a directory with its subdirectories
     #[arg(required = true)]
@@ -50,6 +56,9 @@ pub struct DeleteArgs {
 
 pub async fn apply(place: &PlaceArgs, args: ApplyArgs) -> Outcome {
     let manifests = Manifests::read(&args.path)?;
+    if let Some(target) = in_a_cluster(place)? {
+        return cluster::apply(&target, &manifests, args.output).await;
+    }
     send(
         place,
         "apply",
@@ -61,6 +70,9 @@ pub async fn apply(place: &PlaceArgs, args: ApplyArgs) -> Outcome {
 
 pub async fn diff(place: &PlaceArgs, args: DiffArgs) -> Outcome {
     let manifests = Manifests::read(&args.path)?;
+    if let Some(target) = in_a_cluster(place)? {
+        return cluster::diff(&target, &manifests, args.output).await;
+    }
     send(
         place,
         "apply",
@@ -72,6 +84,9 @@ pub async fn diff(place: &PlaceArgs, args: DiffArgs) -> Outcome {
 
 pub async fn delete(place: &PlaceArgs, args: DeleteArgs) -> Outcome {
     let manifests = Manifests::read(&args.path)?;
+    if let Some(target) = in_a_cluster(place)? {
+        return cluster::delete(&target, &manifests, args.output).await;
+    }
     all_there(&Client::new(place)?, &manifests.objects).await?;
     let objects: Vec<Value> = manifests
         .objects
@@ -85,6 +100,18 @@ pub async fn delete(place: &PlaceArgs, args: DeleteArgs) -> Outcome {
         args.output,
     )
     .await
+}
+
+/// The cluster that manifests go to, if they go to one.
+fn in_a_cluster(place: &PlaceArgs) -> Result<Option<cluster::Target>, Failure> {
+    Ok(match place.address()? {
+        Address::Cluster { cluster, workspace } => Some(cluster::Target {
+            cluster,
+            workspace,
+            is_named: place.namespace().is_some(),
+        }),
+        Address::Socket(_) | Address::Url { .. } => None,
+    })
 }
 
 /// What isn't there can't be deleted, and then nothing is.
@@ -115,6 +142,11 @@ async fn send(place: &PlaceArgs, verb: &str, body: &Value, output: OutputArgs) -
     let answer = Client::new(place)?
         .post(&format!("/control/{verb}"), body)
         .await?;
+    report(&answer, output)
+}
+
+/// Prints what was done, or why nothing was.
+fn report(answer: &Value, output: OutputArgs) -> Outcome {
     let texts = |field: &str| -> Vec<String> {
         let items = answer.get(field).and_then(Value::as_array);
         items
@@ -135,7 +167,7 @@ async fn send(place: &PlaceArgs, verb: &str, body: &Value, output: OutputArgs) -
     for problem in &problems {
         eprintln!("warning: {problem}");
     }
-    print(output, &answer, |_| {
+    print(output, answer, |_| {
         let lines = texts("summary");
         if lines.is_empty() {
             "nothing changes\n".to_owned()

@@ -21,6 +21,8 @@ use crate::place::{Address, PlaceArgs};
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A hub that holds a request that long is gone, whatever the connection says.
 const SILENCE: Duration = Duration::from_secs(90);
+/// The same while it takes a large file.
+const LONG_SILENCE: Duration = Duration::from_secs(20 * 60);
 const CONNECT: Duration = Duration::from_secs(10);
 /// The largest answer of the API is a task's output with its envelope.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -75,20 +77,25 @@ impl From<CallError> for Failure {
 
 impl Client {
     pub fn new(place: &PlaceArgs) -> Result<Self, Failure> {
-        Self::at(place.address()?)
+        Self::at(place.address()?, SILENCE)
+    }
+
+    /// One that is sent large files, and says nothing meanwhile.
+    pub fn patient(address: Address) -> Result<Self, Failure> {
+        Self::at(address, LONG_SILENCE)
     }
 
     /// The hub of the state in this directory.
     pub fn of_state(state: &Path) -> Result<Self, Failure> {
-        Self::at(Address::Socket(state.join("run/control.sock")))
+        Self::at(Address::Socket(state.join("run/control.sock")), SILENCE)
     }
 
-    fn at(address: Address) -> Result<Self, Failure> {
+    fn at(address: Address, silence: Duration) -> Result<Self, Failure> {
         // No proxy from the environment: it would see the token.
         let builder = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE);
+            .read_timeout(silence);
         let (builder, base, token) = match &address {
             Address::Socket(path) => (
                 builder.unix_socket(path.clone()).tls_certs_only([]),

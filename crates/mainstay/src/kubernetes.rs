@@ -14,10 +14,11 @@ mod uninstall;
 
 use std::io::{BufRead, IsTerminal, Write};
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Reference, wait_until};
 pub use forward::Way;
 pub use install::ChoiceArgs;
 pub use login::Renewed;
+pub use plan::Plan;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::place::PlaceArgs;

@@ -19,6 +19,9 @@ pub struct OperatorArgs {
     /// Mainstay's own image, for hubs, shims and built-in agents
     #[arg(long, env = "MAINSTAY_IMAGE", value_name = "IMAGE")]
     image: String,
+    /// Where images are pulled from that no manifest names: PREFIX/python:3.12-slim
+    #[arg(long, env = "MAINSTAY_IMAGE_PREFIX", value_name = "PREFIX")]
+    image_prefix: Option<String>,
     /// The operator's own namespace, where its lease is
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = operator::install::NAMESPACE)]
     namespace: String,
@@ -55,6 +58,7 @@ async fn serve(cluster: &KubeAddress, args: OperatorArgs) -> Result<(), Failure>
     let options = operator::Options {
         client: Cluster::connect(cluster).await?.client,
         image: args.image,
+        image_prefix: args.image_prefix.filter(|prefix| !prefix.is_empty()),
         namespace: args.namespace,
         name: args.name.unwrap_or_else(own_name),
         listen: args.listen,

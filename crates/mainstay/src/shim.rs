@@ -1,6 +1,9 @@
 //! `mainstay shim`: the first process of an agent's pod, told what only the binary knows.
 //!
-//! Like `up` it forks without exec, so nothing here starts a runtime or a thread.
+//! Like `up` it forks without exec, so nothing here starts a runtime or a thread; `source` may, for
+//! it is a process of its own that forks nothing.
+
+mod source;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,12 +19,16 @@ const NAME_ENV: &str = "POD_NAME";
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  mainstay shim --copy-to /mainstay/bin/mainstay    # an init container\n  \
+    mainstay shim --fetch-source                      # another one, where the agent has a source\n  \
     mainstay shim                                     # the agent's container, with MAINSTAY_POD"
 )]
 pub struct ShimArgs {
     /// Copy this program to a path and end
     #[arg(long, value_name = "PATH")]
     copy_to: Option<PathBuf>,
+    /// Bring the agent's source from the hub and end
+    #[arg(long, conflicts_with = "copy_to")]
+    fetch_source: bool,
     /// Where everything of ours lies in the pod
     #[arg(long, value_name = "DIR", default_value = ROOT)]
     root: PathBuf,
@@ -42,6 +49,10 @@ pub fn shim(args: ShimArgs) -> Outcome {
             .map_err(|error| Failure::new(Exit::Failed, failed).because(error));
     }
     let pod = pod()?;
+    if args.fetch_source {
+        crate::hub::log_to_stderr();
+        return source::fetch(&pod, &args.root);
+    }
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Failed, "failed to find this program's own file").because(error)
     })?;

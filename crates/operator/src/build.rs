@@ -15,8 +15,8 @@ mod rights;
 mod tenancy;
 mod tool;
 
-pub(crate) use agent::selector_text;
 pub use agent::{AgentInput, agent};
+pub(crate) use agent::{has_image, image_of, selector_text};
 pub use by_name::by_name;
 pub use certificate::{Keys, KeysError};
 pub(crate) use destination::node_address;
@@ -31,6 +31,9 @@ pub use tool::{ToolInput, tool};
 
 /// On pods of a stdio MCP server and what is made for them: its ToolRegistry.
 pub const REGISTRY_LABEL: &str = "mainstay.dev/registry";
+
+/// The init container of a pod that brings an agent's code.
+pub(crate) const SOURCE_CONTAINER: &str = "source";
 
 /// Who runs everything that isn't told otherwise.
 const USER: u32 = 65532;

@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// Mainstay's own image.
     pub(crate) image: String,
+    /// Where images are pulled from that nobody named.
+    pub(crate) image_prefix: Option<String>,
     /// The operator's namespace.
     pub(crate) namespace: String,
     pub(crate) checks: Knowledge,
@@ -48,6 +50,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             image,
+            image_prefix: None,
             namespace,
             checks,
             world: World::default(),

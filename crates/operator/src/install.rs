@@ -34,6 +34,8 @@ pub const DEFAULT_WORKSPACE: &str = "default";
 pub struct Options {
     /// The image of operator, hubs and built-in agents, with its tag.
     pub image: String,
+    /// Where images are pulled from that nobody named.
+    pub image_prefix: Option<String>,
     /// Where the operator lives.
     pub namespace: String,
     /// How many operators; one of them leads.
@@ -49,6 +51,7 @@ impl Options {
     pub fn new(image: String) -> Self {
         Self {
             image,
+            image_prefix: None,
             namespace: NAMESPACE.to_owned(),
             replicas: 1,
             default_workspace: true,

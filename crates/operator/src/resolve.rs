@@ -29,10 +29,32 @@ pub(crate) struct Set {
     /// The tools that its agents use.
     used: BTreeSet<String>,
     refused: BTreeMap<(Kind, String), Refused>,
-    /// Which objects it was made of: their uid and generation.
-    made_of: BTreeMap<(Kind, String), (String, i64)>,
+    made_of: BTreeMap<(Kind, String), Seen>,
     /// Those of them that others depend on.
     shared: BTreeSet<(Kind, String)>,
+}
+
+/// What of an object a set was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    uid: String,
+    generation: i64,
+    sent: Option<Box<str>>,
+}
+
+impl Seen {
+    fn of(written: &Written) -> Self {
+        Self {
+            uid: written.uid.clone(),
+            generation: written.generation,
+            sent: written.sent.clone(),
+        }
+    }
+
+    fn is_no_older(&self, written: &Written) -> bool {
+        self.uid == written.uid
+            && (self.generation > written.generation || *self == Self::of(written))
+    }
 }
 
 impl Set {
@@ -62,9 +84,7 @@ impl Set {
     /// Whether it was made of this very object.
     pub(crate) fn knows(&self, kind: Kind, name: &str, written: &Written) -> bool {
         let seen = self.made_of.get(&(kind, name.to_owned()));
-        seen.is_some_and(|(uid, generation)| {
-            *uid == written.uid && *generation >= written.generation
-        })
+        seen.is_some_and(|seen| seen.is_no_older(written))
     }
 
     /// The objects for which it means something else than `before`.
@@ -174,7 +194,6 @@ pub(crate) fn resolve(
     let called = called(&objects);
     let is_shared =
         |(kind, name): &(Kind, String)| *kind != Kind::Agent || called.contains(name.as_str());
-    let seen = |written: &Written| (written.uid.clone(), written.generation);
     let mut set = Set {
         fleet: Fleet::empty(namespace),
         agents: BTreeMap::new(),
@@ -183,7 +202,7 @@ pub(crate) fn resolve(
         refused: BTreeMap::new(),
         made_of: objects
             .iter()
-            .map(|(object, written)| (object.clone(), seen(written)))
+            .map(|(object, written)| (object.clone(), Seen::of(written)))
             .collect(),
         shared: objects
             .keys()

@@ -34,6 +34,8 @@ pub struct Options {
     pub client: Client,
     /// Mainstay's own image, for hubs, shims and built-in agents.
     pub image: String,
+    /// Where images are pulled from that nobody named.
+    pub image_prefix: Option<String>,
     /// The namespace it lives in, and its lease.
     pub namespace: String,
     /// Who it is among several operators.
@@ -64,6 +66,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let Options {
         client,
         image,
+        image_prefix,
         namespace,
         name,
         listen,
@@ -78,12 +81,9 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         namespace: namespace.clone(),
         checks,
     };
-    let context = Arc::new(Context::new(
-        client.clone(),
-        image,
-        namespace.clone(),
-        checks,
-    ));
+    let mut context = Context::new(client.clone(), image, namespace.clone(), checks);
+    context.image_prefix = image_prefix;
+    let context = Arc::new(context);
     let health = Arc::new(Health {
         context: Arc::clone(&context),
         leads: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 //! people that says what to do.
 
 use crate::error::Error;
-use crate::world::{Pod, Trouble, Workload};
+use crate::world::{Pod, SOURCE_UNAVAILABLE, Trouble, Workload};
 
 /// The condition to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +113,12 @@ impl Verdict {
                     ),
                 )
             }
+            SOURCE_UNAVAILABLE => Self::problem(
+                SOURCE_UNAVAILABLE,
+                format!(
+                    "its source can't be brought into its pod: {message}; `mainstay apply` sends it once more"
+                ),
+            ),
             "CrashLoopBackOff" => Self::problem(
                 "Crashing",
                 format!("its process ends again and again: {message}; see `mainstay logs`"),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::Kind;
 
 pub(crate) use owned::{Owned, Workload};
-pub(crate) use pod::{Pod, PodOwner, Trouble};
+pub(crate) use pod::{Pod, PodOwner, SOURCE_UNAVAILABLE, Trouble};
 pub(crate) use written::{FINALIZER, Written};
 
 use crate::object::Resource;

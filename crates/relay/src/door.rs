@@ -76,6 +76,7 @@ pub(crate) struct Door {
     template: String,
     /// What was found of the network, which every frame says.
     pub(crate) network: watch::Sender<Network>,
+    source: Option<String>,
     /// The certificate's file as it was, and what was made of it.
     config: Mutex<Option<(Vec<u8>, Arc<ClientConfig>)>>,
 }
@@ -90,6 +91,7 @@ impl Door {
             kind: pod.kind,
             template: pod.template.clone(),
             network: watch::Sender::new(Network::Unknown),
+            source: pod.source.clone(),
             config: Mutex::new(None),
         }
     }
@@ -148,6 +150,9 @@ impl Door {
             memory_percent: offered.memory_percent,
             draining: offered.draining,
             network: *self.network.borrow(),
+            source: (purpose == Purpose::Source)
+                .then(|| self.source.clone())
+                .flatten(),
         })
     }
 

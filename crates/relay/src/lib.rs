@@ -10,6 +10,7 @@ mod offer;
 mod pipe;
 mod probe;
 mod reach;
+mod source;
 mod standing;
 mod supervisor;
 
@@ -27,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 
 use door::Door;
 use reach::Pace;
+pub use source::{SourceError, fetch};
 use standing::Standing;
 
 /// Connections of the agent's to its gateway at a time; further ones wait in the listener's queue.

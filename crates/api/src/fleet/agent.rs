@@ -100,7 +100,7 @@ pub enum Runtime {
 pub struct Source {
     /// Absolute, or relative to the manifest's directory and joined with it.
     pub path: String,
-    /// Filled in by whoever copied it; never by this crate.
+    /// The artifact that it is: filled in by whoever copied it, or, on Kubernetes, what the object says.
     pub hash: Option<String>,
 }
 

@@ -18,7 +18,7 @@ pub fn agent_template(agent: &Agent) -> String {
     short(&json!({
         "runtime": agent.runtime,
         "image": agent.image,
-        "source": agent.source,
+        "source": agent.source.as_ref().map(|source| &source.hash),
         "env": agent.env,
         "secretEnv": agent.secret_env,
         "grace": agent.grace_ms,

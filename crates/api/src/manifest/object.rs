@@ -88,13 +88,47 @@ impl Object {
         })
     }
 
+    /// As a manifest, with only what was written: what was left out is nobody's who applies it.
+    pub fn as_written(&self) -> Value {
+        let mut object = self.to_json();
+        self.prune(&mut object, "");
+        object["apiVersion"] = crate::API_VERSION.into();
+        object["kind"] = self.kind().name().into();
+        object
+    }
+
+    fn prune(&self, value: &mut Value, at: &str) {
+        let below = |name: &str| match at {
+            "" => name.to_owned(),
+            at => format!("{at}.{name}"),
+        };
+        match value {
+            // What is the user's own form has no places in it.
+            Value::Object(fields) if !fields.keys().any(|name| self.wrote(&below(name))) => {}
+            Value::Object(fields) => fields.retain(|name, field| {
+                let at = below(name);
+                let is_written = self.wrote(&at);
+                if is_written {
+                    self.prune(field, &at);
+                }
+                is_written
+            }),
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.prune(item, &format!("{at}[{index}]"));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A problem with one of its fields, at the field or at the nearest thing around it that was written.
     pub fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
         self.file.problem(self.mark(field), message)
     }
 
     /// Whether a field was written, and not filled in.
-    pub(crate) fn wrote(&self, field: &str) -> bool {
+    pub fn wrote(&self, field: &str) -> bool {
         self.places.get(field).is_some()
     }
 

@@ -5,6 +5,7 @@ use super::{Resolver, beside, secret_ref};
 use crate::agent::{AgentSpec, RuntimeSpec, TaskBudgetSpec};
 use crate::fleet::{Agent, Placement, Resources, Runtime, Scale, Source, TaskBudget, Volume};
 use crate::format::is_env;
+use crate::kubernetes::sent_source;
 use crate::manifest::{Kind, Object, Spec};
 use crate::placement::{PlacementSpec, ResourcesSpec};
 use crate::problem::quoted;
@@ -77,7 +78,7 @@ impl Resolver<'_> {
             runtime,
             source: spec.source.as_ref().map(|path| Source {
                 path: beside(object, path),
-                hash: None,
+                hash: self.sent(object, path),
             }),
             image: spec.image.clone(),
             env: spec.env.clone(),
@@ -108,6 +109,14 @@ impl Resolver<'_> {
             on_divergence: spec.replay.on_divergence,
             mask: spec.replay.mask.clone(),
             budget: budget(&spec.budget.task),
+        }
+    }
+
+    /// The artifact that a source was sent as; on one server it is copied later.
+    fn sent(&self, object: &Object, source: &str) -> Option<String> {
+        match self.facts.home {
+            Home::Box => None,
+            Home::Kubernetes => sent_source(&object.metadata.annotations, source),
         }
     }
 

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use contract::frame::encode;
 use contract::keeper::InstanceKind;
 use contract::pod::Target;
+use hub::artifact::Artifacts;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -52,6 +53,7 @@ struct House {
     state: tempfile::TempDir,
     issuer: Issuer,
     pods: Pods,
+    artifacts: Artifacts,
     events: mpsc::Receiver<PodEvent>,
     readiness: watch::Sender<Readiness>,
     address: SocketAddr,
@@ -69,8 +71,12 @@ impl House {
         let (events_tx, events) = mpsc::channel(64);
         let (readiness, receiver) = watch::channel(Readiness::default());
         let pods = Pods::new(state.path(), events_tx);
+        let artifacts = Artifacts::open(state.path()).unwrap();
+        let today = watch::channel(Arc::new(fleet.clone())).1;
         let tokens = Arc::new(tokens_for(&issuer, state.path(), fleet));
-        let door = Door::new(pods.clone(), tokens, receiver, (&certificate, &key)).unwrap();
+        let sources = Sources::new(artifacts.clone(), today);
+        let files = (certificate.as_path(), key.as_path());
+        let door = Door::new(pods.clone(), tokens, receiver, sources, files).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(door.serve(listener));
@@ -78,6 +84,7 @@ impl House {
             state,
             issuer,
             pods,
+            artifacts,
             events,
             readiness,
             address,
@@ -362,4 +369,51 @@ async fn a_pod_has_so_many_offers_and_no_more() {
     assert!(matches!(heard(&mut more).await, ToPod::Welcome { .. }));
     let (said, _) = rest(&mut more).await;
     assert!(said.is_empty());
+}
+
+fn packed(text: &str) -> (Vec<u8>, String) {
+    let mut archive = Vec::new();
+    let mut writer = contract::artifact::Writer::new(&mut archive).unwrap();
+    let length = text.len() as u64;
+    let written = writer.file(Path::new("run"), true, length, text.as_bytes());
+    written.unwrap();
+    let name = writer.finish().unwrap();
+    (archive, name)
+}
+
+#[tokio::test]
+async fn a_pod_is_sent_the_source_that_its_agent_names_now_and_no_other() {
+    let [(archive, named), (other, another)] = [&"1".repeat(600_000), "other"].map(packed);
+    let mut fleet = fleet();
+    let source = api::fleet::Source {
+        path: "agent".to_owned(),
+        hash: Some(named.clone()),
+    };
+    fleet.agents.get_mut("helper").unwrap().source = Some(source);
+    let house = House::with(fleet).await;
+    let ask = |name: &str| {
+        let name = name.to_owned();
+        house.dial("helper-1", |first| {
+            first.purpose = Purpose::Source;
+            first.source = Some(name);
+        })
+    };
+    let refused = async |name: &str| match heard(&mut ask(name).await).await {
+        ToPod::Refused { reason, retry } => (reason, retry),
+        said => panic!("{said:?}"),
+    };
+    let (reason, retry) = refused(&named).await;
+    assert!(reason.contains("mainstay apply") && retry, "{reason}");
+    for (name, archive) in [(&named, &archive), (&another, &other)] {
+        let length = archive.len() as u64;
+        house.artifacts.put(name, length, &archive[..]).unwrap();
+    }
+    let (reason, retry) = refused(&another).await;
+    assert!(reason.contains("another source now") && retry, "{reason}");
+    let mut pod = ask(&named).await;
+    assert!(matches!(heard(&mut pod).await, ToPod::Welcome { .. }));
+    let (sent, ended) = rest(&mut pod).await;
+    assert!(sent == archive, "{} of {} bytes", sent.len(), archive.len());
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(house.pods.instances().is_empty(), "nothing runs there yet");
 }

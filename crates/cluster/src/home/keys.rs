@@ -2,14 +2,15 @@
 //!
 //! Each provider that an agent uses is asked now and then. Only a refusal counts against a key: a
 //! provider that doesn't answer says nothing about it. An agent none of whose models can be
-//! reached with a key is unready, and nobody restarts it for that.
+//! reached with a key is unready, and nobody restarts it for that. Its object says why, as it says
+//! which of its own secrets aren't there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Fleet;
-use api::fleet::{Agent, Provider};
+use api::fleet::{Agent, Credential, Provider, SecretRef};
 use futures_util::future::BoxFuture;
 use hub::Hub;
 use tokio::sync::watch;
@@ -34,8 +35,14 @@ pub enum Verdict {
 /// Asks a provider whether it takes its key.
 pub type KeyCheck = Arc<dyn Fn(Provider) -> BoxFuture<'static, Verdict> + Send + Sync>;
 
-/// By provider.
-pub(crate) type Verdicts = BTreeMap<String, Verdict>;
+/// What is known of keys and secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdicts {
+    /// By provider.
+    pub(crate) providers: BTreeMap<String, Verdict>,
+    /// By agent, what keeps it from its work. A sentence for a person.
+    pub(crate) lacking: BTreeMap<String, String>,
+}
 
 /// Keeps verdicts and readiness up to date.
 pub(crate) async fn watch(
@@ -55,8 +62,17 @@ pub(crate) async fn watch(
         }
         let fleet = today.borrow_and_update().clone();
         let before = verdicts.borrow().clone();
-        let found = ask_all(&hub, &fleet, &check, &before).await;
-        let unready = Readiness::except(unready(&fleet, &found));
+        let providers = ask_all(&hub, &fleet, &check, &before.providers).await;
+        let unready = unready(&fleet, &providers);
+        let is_there = |secret: &SecretRef| {
+            let credential = Credential::SecretRef(secret.clone());
+            hub.secret(&credential).is_ok()
+        };
+        let found = Verdicts {
+            lacking: lacking(&fleet, &unready, is_there),
+            providers,
+        };
+        let unready = Readiness::except(unready);
         readiness.send_if_modified(|known| replace(known, unready));
         verdicts.send_if_modified(|known| replace(known, found));
     }
@@ -68,7 +84,12 @@ fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
     is_other
 }
 
-async fn ask_all(hub: &Hub, fleet: &Fleet, check: &KeyCheck, before: &Verdicts) -> Verdicts {
+async fn ask_all(
+    hub: &Hub,
+    fleet: &Fleet,
+    check: &KeyCheck,
+    before: &BTreeMap<String, Verdict>,
+) -> BTreeMap<String, Verdict> {
     let used: BTreeSet<&str> = fleet.agents.values().flat_map(providers_of).collect();
     let asked = used.into_iter().filter_map(|name| {
         let provider = fleet.providers.get(name)?;
@@ -90,7 +111,11 @@ async fn ask(
         return (name, Verdict::Taken);
     };
     if let Err(error) = hub.secret(credential) {
-        return (name, Verdict::Missing(error.to_string()));
+        let why = match credential {
+            Credential::SecretRef(secret) => absent(secret),
+            Credential::Env { .. } | Credential::File { .. } => error.to_string(),
+        };
+        return (name, Verdict::Missing(why));
     }
     match check(provider.clone()).await {
         // What it said last stands until it says something else.
@@ -107,8 +132,37 @@ pub(super) fn providers_of(agent: &Agent) -> BTreeSet<&str> {
         .collect()
 }
 
+fn absent(secret: &SecretRef) -> String {
+    let SecretRef { name, key } = secret;
+    format!(
+        "Secret {name} has no key {key}, or isn't there: kubectl create secret generic {name} --from-literal={key}=VALUE"
+    )
+}
+
+/// What keeps agents from their work: that they are unready, and secrets of their own.
+fn lacking(
+    fleet: &Fleet,
+    unready: &BTreeMap<String, String>,
+    is_there: impl Fn(&SecretRef) -> bool,
+) -> BTreeMap<String, String> {
+    let of_agent = |agent: &Agent| {
+        let own = agent.secret_env.iter();
+        let own = own
+            .filter(|(_, secret)| !is_there(secret))
+            .map(|(variable, secret)| format!("spec.secretEnv.{variable}: {}", absent(secret)));
+        let all: Vec<String> = unready
+            .get(&agent.name)
+            .cloned()
+            .into_iter()
+            .chain(own)
+            .collect();
+        (!all.is_empty()).then(|| (agent.name.clone(), all.join("; ")))
+    };
+    fleet.agents.values().filter_map(of_agent).collect()
+}
+
 /// Agents that can reach no model, each with the reason.
-fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
+fn unready(fleet: &Fleet, verdicts: &BTreeMap<String, Verdict>) -> BTreeMap<String, String> {
     let mut unready = BTreeMap::new();
     for agent in fleet.agents.values() {
         let providers = providers_of(agent);
@@ -131,6 +185,29 @@ fn unready(fleet: &Fleet, verdicts: &Verdicts) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_lacks_a_secret_says_which_and_what_to_do() {
+        let mut fleet = crate::token::tests::fleet_with_models();
+        let secret = SecretRef {
+            name: "telegram".to_owned(),
+            key: "token".to_owned(),
+        };
+        let agent = fleet.agents.get_mut("helper").unwrap();
+        agent.secret_env.insert("TOKEN".to_owned(), secret);
+        let refused = BTreeMap::from([("helper".to_owned(), "provider one: 401".to_owned())]);
+        let said = |unready: &BTreeMap<String, String>, is_there: bool| {
+            let lacking = lacking(&fleet, unready, |_| is_there);
+            lacking.get("helper").cloned().unwrap_or_default()
+        };
+        let none = BTreeMap::new();
+        assert_eq!(said(&none, true), "");
+        assert_eq!(said(&refused, true), "provider one: 401");
+        assert_eq!(
+            said(&none, false),
+            "spec.secretEnv.TOKEN: Secret telegram has no key token, or isn't there: kubectl create secret generic telegram --from-literal=token=VALUE"
+        );
+    }
 
     #[test]
     fn an_agent_is_unready_when_no_provider_takes_its_key() {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::kubernetes::CREDENTIALS_VALID;
 use api::{Fleet, Kind};
 use hub::Hub;
 use hub::tally::Tally;
@@ -48,7 +49,7 @@ pub(super) struct Status {
     /// What was written last, and to which object: one that was made anew has no status.
     written: BTreeMap<(Kind, String), (String, Value)>,
     /// When a condition became what it is.
-    since: BTreeMap<String, (Verdict, String)>,
+    since: BTreeMap<(Kind, String), (Value, String)>,
     /// What was found last, and since when.
     isolation: Option<(Isolation, String)>,
 }
@@ -100,21 +101,32 @@ impl Status {
         }
     }
 
-    /// Adds to each provider what it says of its key.
+    /// Adds to each provider what it says of its key, and to each agent what it lacks.
     fn judge(&mut self, wanted: &mut Written, verdicts: &Verdicts) {
-        self.since.retain(|name, _| verdicts.contains_key(name));
-        for (name, verdict) in verdicts {
-            let Some(status) = wanted.get_mut(&(Kind::Provider, name.clone())) else {
+        let providers = verdicts.providers.iter().map(|(name, verdict)| {
+            let object = (Kind::Provider, name.clone());
+            (object, condition("CredentialValid", verdict))
+        });
+        let agents = verdicts.lacking.iter().map(|(name, why)| {
+            let verdict = Verdict::Missing(why.clone());
+            let object = (Kind::Agent, name.clone());
+            (object, condition(CREDENTIALS_VALID, &verdict))
+        });
+        let mut since = BTreeMap::new();
+        for (object, mut condition) in providers.chain(agents) {
+            let Some(status) = wanted.get_mut(&object) else {
                 continue;
             };
-            let known = self.since.get(name).filter(|(before, _)| before == verdict);
-            let since = match known {
-                Some((_, since)) => since.clone(),
+            let known = self.since.remove(&object);
+            let when = match known.filter(|(before, _)| *before == condition) {
+                Some((_, when)) => when,
                 None => rfc3339(now_seconds()),
             };
-            status["conditions"] = json!([condition(verdict, &since)]);
-            self.since.insert(name.clone(), (verdict.clone(), since));
+            since.insert(object, (condition.clone(), when.clone()));
+            condition["lastTransitionTime"] = when.into();
+            status["conditions"] = json!([condition]);
         }
+        self.since = since;
     }
 
     /// What its own Workspace says of the network, which bears the namespace's name; what was found
@@ -169,7 +181,7 @@ impl Status {
     }
 }
 
-fn condition(verdict: &Verdict, since: &str) -> Value {
+fn condition(kind: &str, verdict: &Verdict) -> Value {
     let (status, reason, message) = match verdict {
         Verdict::Taken => ("True", "Taken", "the provider takes its key"),
         Verdict::Refused(why) => ("False", "Refused", why.as_str()),
@@ -181,10 +193,7 @@ fn condition(verdict: &Verdict, since: &str) -> Value {
         ),
     };
     let message: String = message.chars().take(MAX_MESSAGE).collect();
-    json!({
-        "type": "CredentialValid", "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": since,
-    })
+    json!({"type": kind, "status": status, "reason": reason, "message": message})
 }
 
 fn rfc3339(seconds: u64) -> String {
@@ -197,11 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_says_since_when_and_changes_with_the_verdict() {
-        let refused = condition(&Verdict::Refused("401: no".into()), &rfc3339(0));
+    fn a_condition_changes_with_the_verdict() {
+        let refused = condition("CredentialValid", &Verdict::Refused("401: no".into()));
         assert_eq!(refused["status"], "False");
         assert_eq!(refused["message"], "401: no");
-        assert_eq!(refused["lastTransitionTime"], "1970-01-01T00:00:00Z");
-        assert_eq!(condition(&Verdict::Taken, "x")["status"], "True");
+        assert_eq!(
+            condition("CredentialValid", &Verdict::Taken)["status"],
+            "True"
+        );
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
     }
 }

@@ -88,6 +88,7 @@ impl Cluster {
             metrics: None,
             keda: None,
             knowledge,
+            artifacts: hub::artifact::Artifacts::open(state.path()).unwrap(),
             client: None,
         })
         .await

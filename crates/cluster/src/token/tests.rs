@@ -113,6 +113,7 @@ pub(crate) fn frame(token: String, owner: &str) -> FromPod {
         memory_percent: None,
         draining: false,
         network: Network::Unknown,
+        source: None,
     }
 }
 

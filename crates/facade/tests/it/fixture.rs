@@ -75,7 +75,12 @@ impl Served {
         };
         let (hub, _service) = runtime.block_on(Hub::start(options)).unwrap();
         let names = vec!["agents.example".to_owned()];
-        let options = facade::Options { names, ..door };
+        let artifacts = hub::artifact::Artifacts::open(state.path()).unwrap();
+        let options = facade::Options {
+            names,
+            artifacts: Some(artifacts),
+            ..door
+        };
         let facade = runtime.spawn(facade::serve(hub.clone(), options));
         let socket = state.path().join("control.sock");
         let mut served = Self {

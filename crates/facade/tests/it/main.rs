@@ -13,3 +13,4 @@ mod rest;
 mod review;
 mod sdk;
 mod socket;
+mod source;

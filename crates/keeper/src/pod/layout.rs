@@ -1,13 +1,13 @@
 //! Where everything of ours lies in a pod, below one directory.
 //!
-//! `bin`, `ca` and `token` are mounted; `state` is this process's to fill. Agent and shim have one
+//! `bin`, `ca`, `source` and `token` are mounted; `state` is this process's to fill. Agent and shim have one
 //! user here, so modes keep nothing apart: Landlock does, where the kernel has it.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use contract::pod::{PROGRAM, SHIM_SOCKET, STATE_DIR, below};
+use contract::pod::{PROGRAM, SHIM_SOCKET, SOURCE_DIR, STATE_DIR, below};
 
 use super::{PodError, at};
 
@@ -16,6 +16,8 @@ pub(super) struct Layout {
     pub(super) root: PathBuf,
     /// The directory of this program's copy.
     pub(super) bin: PathBuf,
+    /// Where the agent's code lies, if it has any.
+    pub(super) source: PathBuf,
     pub(super) socket: PathBuf,
     pub(super) spool: PathBuf,
     pub(super) logs: PathBuf,
@@ -32,6 +34,7 @@ impl Layout {
         let layout = Self {
             root: root.to_owned(),
             bin: program.parent().unwrap_or(&program).to_owned(),
+            source: below(root, SOURCE_DIR),
             socket: below(root, SHIM_SOCKET),
             spool: run.join("agent.spool"),
             logs: state.join("logs"),

@@ -1,13 +1,14 @@
 //! A pod's one spec: what the operator wrote, and over it what this container is.
 //!
 //! On a server an agent's directory is its source, and its variables are the manifest's alone. Here
-//! the image takes the source's place: its working directory and its variables count, under ours.
+//! the image's variables count too, under ours, and its working directory where there is no source.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use contract::keeper::InstanceKind;
+use contract::pod::Pod;
 use contract::shim::Spec;
 
 use super::Options;
@@ -43,7 +44,7 @@ pub(super) fn spec(
     let mut env = images_own(options);
     env.extend(pod.env.clone());
     let (read, write) = match landlock {
-        true => allowed(layout, pod.volume.as_deref()),
+        true => allowed(layout, pod),
         false => (Vec::new(), Vec::new()),
     };
     Ok(Spec {
@@ -54,9 +55,10 @@ pub(super) fn spec(
         env: environment(env, &around),
         hub_env: pod.secrets.keys().cloned().collect(),
         secrets: pod.secrets.clone(),
-        current_dir: match built_in {
-            true => text(&home),
-            false => text(&std::env::current_dir()?),
+        current_dir: match (&pod.source, built_in) {
+            (Some(_), _) => text(&layout.source),
+            (None, true) => text(&home),
+            (None, false) => text(&std::env::current_dir()?),
         },
         uid: None,
         gid: None,
@@ -85,15 +87,19 @@ fn images_own(options: &Options) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Landlock's two lists: everything but what is ours, and of that this program and the scratch.
-fn allowed(layout: &Layout, volume: Option<&str>) -> (Vec<String>, Vec<String>) {
-    let own = [Some(layout.scratch.clone()), volume.map(PathBuf::from)];
+/// Landlock's two lists: everything but what is ours, and of that this program, the code and the
+/// scratch.
+fn allowed(layout: &Layout, pod: &Pod) -> (Vec<String>, Vec<String>) {
+    let volume = pod.volume.as_ref().map(PathBuf::from);
+    let own = [Some(layout.scratch.clone()), volume];
     let write = sandbox::confine::all_but(&layout.root)
         .into_iter()
         .chain(own.into_iter().flatten())
         .map(|path| text(&path))
         .collect();
-    (vec![text(&layout.bin)], write)
+    let source = pod.source.as_ref().map(|_| text(&layout.source));
+    let read = [text(&layout.bin)].into_iter().chain(source);
+    (read.collect(), write)
 }
 
 fn text(path: &Path) -> String {
@@ -103,8 +109,6 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-
-    use contract::pod::Pod;
 
     use super::*;
 
@@ -164,6 +168,22 @@ mod tests {
         let spec = spec_of(&options, false);
         assert_eq!(spec.command, ["/mainstay/bin/mainstay", "runtime"]);
         assert_eq!(spec.current_dir, spec.home);
+    }
+
+    #[test]
+    fn an_agent_with_a_source_starts_in_it_and_may_read_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let mut options = options(&root);
+        options.pod.source = Some("0".repeat(64));
+        let source = text(&root.join("source"));
+        let spec = spec_of(&options, true);
+        assert_eq!(spec.current_dir, source);
+        assert!(spec.read.contains(&source), "{:?}", spec.read);
+        let mut writable = spec.write.iter();
+        assert!(!writable.any(|path| Path::new(&source).starts_with(path)));
+        options.pod.command.clear();
+        assert_eq!(spec_of(&options, true).current_dir, source);
     }
 
     #[test]

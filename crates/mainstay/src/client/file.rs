@@ -23,6 +23,33 @@ impl Client {
         Ok(bytes)
     }
 
+    /// Whether there is something of that name.
+    pub async fn has(&self, path: &str) -> Result<bool, CallError> {
+        match self.send(Method::GET, path, None, &[]).await {
+            Ok(_) => Ok(true),
+            Err(CallError::Refused(failure)) if failure.exit == Exit::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a file there, of that many bytes.
+    pub async fn put(
+        &self,
+        path: &str,
+        file: std::io::Result<std::fs::File>,
+        length: u64,
+    ) -> Result<(), CallError> {
+        let file = file.map_err(|error| {
+            CallError::Refused(Failure::new(Exit::Failed, "failed to read a file").because(error))
+        })?;
+        let request = self
+            .http
+            .request(Method::PUT, format!("{}{path}", self.base));
+        let request = request.header("content-length", length.to_string());
+        let body = reqwest::Body::from(tokio::fs::File::from_std(file));
+        self.sent(request.body(body), &[]).await.map(drop)
+    }
+
     /// Sends a file, and gives the answer as JSON.
     pub async fn upload(&self, path: &str, file: Vec<u8>) -> Result<Value, CallError> {
         let request = self

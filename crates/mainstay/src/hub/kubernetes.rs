@@ -13,6 +13,7 @@ use cluster::home::{Home, KedaOptions, KeyCheck, Options, Verdict};
 use cluster::reviews::{Refusal, Reviews, Right};
 use facade::{Access, Refused, Review};
 use gateway::{KeyVerdict, Reach};
+use hub::artifact::Artifacts;
 use hub::{Hub, HubError};
 
 use super::HubArgs;
@@ -107,10 +108,15 @@ fn names(given: &[String], namespace: &str) -> Vec<String> {
 
 fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
     let workspace = given(args.workspace.clone(), "--workspace")?;
+    let state_dir = place.state()?;
+    let artifacts = Artifacts::open(&state_dir).map_err(|error| {
+        let what = format!("failed to open the artifacts in {}", state_dir.display());
+        Failure::new(Exit::Failed, what).because(error)
+    })?;
     Ok(Options {
         namespace: std::env::var(NAMESPACE).unwrap_or_else(|_| workspace.clone()),
         workspace,
-        state_dir: place.state()?,
+        state_dir,
         state_key: state_key(&given(args.key_file.clone(), "--key-file")?)?,
         certificate: given(args.tls_cert.clone(), "--tls-cert")?,
         key: given(args.tls_key.clone(), "--tls-key")?,
@@ -122,6 +128,7 @@ fn options(place: &PlaceArgs, args: &ClusterArgs) -> Result<Options, Failure> {
             .zip(args.keda_client.clone())
             .map(|(listen, client)| KedaOptions { listen, client }),
         knowledge: crate::up::knowledge(),
+        artifacts,
         client: None,
     })
 }
@@ -148,6 +155,7 @@ async fn serve(
     let reviews = options.client.clone();
     let reviews = reviews.map(|client| Reviews::new(client, &options.namespace));
     door.review = reviews.map(review);
+    door.artifacts = Some(options.artifacts.clone());
     let state_key = options.state_key;
     let (state_dir, workspace) = (options.state_dir.clone(), options.workspace.clone());
     let failed = |error: &dyn std::error::Error| {

@@ -40,11 +40,11 @@ pub struct InstallArgs {
 /// What can be chosen; the same for `render`.
 #[derive(Debug, clap::Args)]
 pub struct ChoiceArgs {
-    /// Where the image is pulled from: PREFIX/mainstay:VERSION
+    /// Where images are pulled from that nobody names: PREFIX/mainstay:VERSION, PREFIX/python:3.12-slim
     #[arg(long, value_name = "PREFIX")]
     image_prefix: Option<String>,
-    /// The image itself, with its tag
-    #[arg(long, value_name = "IMAGE", conflicts_with = "image_prefix")]
+    /// Mainstay's own image, with its tag, wherever others are pulled from
+    #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// How many operators; one of them leads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
@@ -76,6 +76,7 @@ impl ChoiceArgs {
             .unwrap_or_else(|| operator::install::image(self.image_prefix.as_deref()));
         Options {
             namespace: namespace.to_owned(),
+            image_prefix: self.image_prefix.clone(),
             replicas: self.replicas,
             default_workspace: !self.no_default_workspace,
             ..Options::new(image)

@@ -57,15 +57,23 @@ impl Plan {
     }
 
     /// A line per object that changes, as `apply` and `diff` write them.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |step: &Step| {
+            let of = Reference::of(&step.object);
+            match &step.change {
+                Change::Create => Some(format!("+ {of}")),
+                Change::Alter(fields) => Some(format!("~ {of} ({})", fields.join(", "))),
+                Change::Nothing => None,
+            }
+        };
+        self.steps.iter().filter_map(line).collect()
+    }
+
+    /// The same, and how many stay.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        for step in &self.steps {
-            let of = Reference::of(&step.object);
-            let _infallible = match &step.change {
-                Change::Create => writeln!(text, "+ {of}"),
-                Change::Alter(fields) => writeln!(text, "~ {of} ({})", fields.join(", ")),
-                Change::Nothing => Ok(()),
-            };
+        for line in self.lines() {
+            let _infallible = writeln!(text, "{line}");
         }
         let unchanged = self
             .steps

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use api::fleet::{Agent, Runtime, ServiceProtocol};
-use api::kubernetes::{AGENT_LABEL, agent_account};
+use api::kubernetes::{AGENT_LABEL, agent_account, default_image};
 use contract::keeper::InstanceKind;
 use contract::pod::Pod;
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub struct AgentInput<'a> {
     pub namespace: &'a str,
     pub owner: &'a Owner,
     pub agent: &'a Agent,
+    /// What it runs in.
+    pub image: &'a str,
     /// Mainstay's own image.
     pub own_image: &'a str,
     /// `ADDRESS:PORT` of the hub's pod door.
@@ -46,7 +48,7 @@ pub fn agent(input: &AgentInput<'_>) -> Vec<Object> {
         pod: &pod,
         component: "agent",
         labels: &labels,
-        image: agent.image.as_deref().unwrap_or(input.own_image),
+        image: input.image,
         own_image: input.own_image,
         account: &account,
         resources: &agent.resources,
@@ -80,6 +82,28 @@ pub fn agent(input: &AgentInput<'_>) -> Vec<Object> {
         objects.push(place.object(Resource::PodDisruptionBudget, name, &labels, budget));
     }
     objects
+}
+
+/// Whether there is an image that its command runs in.
+pub(crate) fn has_image(agent: &Agent) -> bool {
+    agent.image.is_some() || default_of(agent).is_some()
+}
+
+/// What it runs in: the image that it names, one that is known to run its source, or Mainstay's own.
+pub(crate) fn image_of(agent: &Agent, own: &str, prefix: Option<&str>) -> String {
+    match (&agent.image, default_of(agent), prefix) {
+        (Some(image), _, _) => image.clone(),
+        (None, Some(image), Some(prefix)) => format!("{}/{image}", prefix.trim_end_matches('/')),
+        (None, Some(image), None) => image.to_owned(),
+        (None, None, _) => own.to_owned(),
+    }
+}
+
+fn default_of(agent: &Agent) -> Option<&'static str> {
+    let (Runtime::Exec { command } | Runtime::Service { command, .. }) = &agent.runtime else {
+        return None;
+    };
+    agent.source.as_ref().and(default_image(command))
 }
 
 /// With one of it a budget would only stop nodes from being drained.
@@ -157,6 +181,7 @@ fn pod(input: &AgentInput<'_>) -> Pod {
         owner: agent.name.clone(),
         kind,
         command,
+        source: agent.source.as_ref().and_then(|source| source.hash.clone()),
         env: agent.env.clone(),
         secrets,
         grace_ms: agent.grace_ms,

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use api::fleet::Resources;
 use api::kubernetes::{HUB_CA, MANAGED_BY};
 use contract::pod::{
-    AUDIENCE, CA_FILE, IMAGE_PROGRAM, POD_ENV, PROBE_PORT, PROGRAM, Pod, STATE_DIR, TOKEN_FILE,
+    AUDIENCE, CA_FILE, IMAGE_PROGRAM, POD_ENV, PROBE_PORT, PROGRAM, Pod, SOURCE_DIR, STATE_DIR,
+    TOKEN_FILE,
 };
 use serde_json::{Value, json};
 
-use super::USER;
+use super::{SOURCE_CONTAINER, USER};
 use crate::object::MANAGER;
 
 /// How long a token is good; the kubelet renews it long before.
@@ -74,12 +75,12 @@ fn spec(input: &PodInput<'_>) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [copier(input)],
+        "initContainers": init_containers(input),
         "containers": [container(input)],
         "tolerations": tolerations,
         "topologySpreadConstraints": spread(&selector(input)),
         "affinity": apart(&selector(input)),
-        "volumes": volumes(),
+        "volumes": volumes(input),
     });
     if !input.node_selector.is_empty() {
         spec["nodeSelector"] = json!(input.node_selector);
@@ -130,6 +131,34 @@ pub(super) fn lost_node_tolerations() -> Vec<Value> {
     .to_vec()
 }
 
+fn init_containers(input: &PodInput<'_>) -> Vec<Value> {
+    let mut containers = vec![copier(input)];
+    containers.extend(input.pod.source.as_ref().map(|_| fetcher(input)));
+    containers
+}
+
+/// Brings the agent's code, which the agent then can't change.
+fn fetcher(input: &PodInput<'_>) -> Value {
+    json!({
+        "name": SOURCE_CONTAINER,
+        "image": input.own_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [IMAGE_PROGRAM, "shim", "--fetch-source"],
+        "env": environment(input),
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"memory": "128Mi"},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": confined(true),
+        "volumeMounts": [
+            {"name": "source", "mountPath": SOURCE_DIR},
+            {"name": "ca", "mountPath": parent(CA_FILE), "readOnly": true},
+            {"name": "token", "mountPath": parent(TOKEN_FILE), "readOnly": true},
+        ],
+    })
+}
+
 /// Puts the program where any image can run it.
 fn copier(input: &PodInput<'_>) -> Value {
     json!({
@@ -146,26 +175,31 @@ fn copier(input: &PodInput<'_>) -> Value {
     })
 }
 
-fn container(input: &PodInput<'_>) -> Value {
+/// What a pod's shim is told.
+fn environment(input: &PodInput<'_>) -> Value {
     let of_pod = |field: &str| json!({"fieldRef": {"fieldPath": field}});
+    // A pod is made of strings and numbers, which always are JSON.
+    let pod = serde_json::to_string(input.pod).unwrap_or_default();
+    json!([
+        {"name": POD_ENV, "value": escaped(&pod)},
+        {"name": "POD_NAME", "valueFrom": of_pod("metadata.name")},
+        {"name": "POD_NAMESPACE", "valueFrom": of_pod("metadata.namespace")},
+    ])
+}
+
+fn container(input: &PodInput<'_>) -> Value {
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
             "httpGet": {"path": path, "port": PROBE_PORT},
             "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures,
         })
     };
-    // A pod is made of strings and numbers, which always are JSON.
-    let pod = serde_json::to_string(input.pod).unwrap_or_default();
     let mut container = json!({
         "name": input.component,
         "image": input.image,
         "imagePullPolicy": "IfNotPresent",
         "command": [PROGRAM, "shim"],
-        "env": [
-            {"name": POD_ENV, "value": escaped(&pod)},
-            {"name": "POD_NAME", "valueFrom": of_pod("metadata.name")},
-            {"name": "POD_NAMESPACE", "valueFrom": of_pod("metadata.namespace")},
-        ],
+        "env": environment(input),
         "ports": [{"name": "probe", "containerPort": PROBE_PORT}],
         "readinessProbe": probe("/readyz", 2, 2),
         "livenessProbe": probe("/livez", 10, 6),
@@ -213,16 +247,21 @@ fn resources(resources: &Resources) -> Value {
 }
 
 /// Each with an end: what is written there is the node's disk.
-fn volumes() -> Value {
-    json!([
-        {"name": "bin", "emptyDir": {"sizeLimit": "256Mi"}},
-        {"name": "state", "emptyDir": {"sizeLimit": "1Gi"}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
-        {"name": "ca", "configMap": {"name": HUB_CA}},
-        {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+fn volumes(input: &PodInput<'_>) -> Vec<Value> {
+    let mut volumes = vec![
+        json!({"name": "bin", "emptyDir": {"sizeLimit": "256Mi"}}),
+        json!({"name": "state", "emptyDir": {"sizeLimit": "1Gi"}}),
+        json!({"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}),
+        json!({"name": "ca", "configMap": {"name": HUB_CA}}),
+        json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {
             "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file(TOKEN_FILE),
-        }}]}},
-    ])
+        }}]}}),
+    ];
+    if input.pod.source.is_some() {
+        // A source has 1 GiB, and its files' names.
+        volumes.push(json!({"name": "source", "emptyDir": {"sizeLimit": "1100Mi"}}));
+    }
+    volumes
 }
 
 fn mounts(input: &PodInput<'_>) -> Value {
@@ -233,6 +272,9 @@ fn mounts(input: &PodInput<'_>) -> Value {
         json!({"name": "ca", "mountPath": parent(CA_FILE), "readOnly": true}),
         json!({"name": "token", "mountPath": parent(TOKEN_FILE), "readOnly": true}),
     ];
+    if input.pod.source.is_some() {
+        mounts.push(json!({"name": "source", "mountPath": SOURCE_DIR, "readOnly": true}));
+    }
     if let Some(path) = &input.pod.volume {
         mounts.push(json!({"name": "volume", "mountPath": path}));
     }
@@ -280,14 +322,25 @@ mod tests {
 
     #[test]
     fn no_volume_fills_its_node() {
-        let volumes = volumes();
+        let pod = r#"{"workspace": "w", "owner": "a", "kind": "exec", "command": [], "env": {},
+            "source": "0", "graceMs": 1000, "hub": "127.0.0.1:1", "template": "t"}"#;
+        let volumes = volumes(&PodInput {
+            pod: &serde_json::from_str(pod).unwrap(),
+            component: "agent",
+            labels: &[],
+            image: "a:1",
+            own_image: "mainstay:1",
+            account: "a",
+            resources: &Resources::default(),
+            node_selector: &BTreeMap::new(),
+            tolerations: &[],
+            has_dns: false,
+        });
+        let volumes = volumes.iter();
         let empty: Vec<&Value> = volumes
-            .as_array()
-            .unwrap()
-            .iter()
             .filter_map(|volume| volume.get("emptyDir"))
             .collect();
-        assert_eq!(empty.len(), 3);
+        assert_eq!(empty.len(), 4);
         assert!(empty.iter().all(|volume| volume["sizeLimit"].is_string()));
     }
 }

@@ -46,6 +46,7 @@ pub fn tool(input: &ToolInput<'_>) -> Vec<Object> {
         owner: input.tool.to_owned(),
         kind: InstanceKind::Mcp,
         command: input.command.to_vec(),
+        source: None,
         env: input.env.clone(),
         secrets: BTreeMap::new(),
         grace_ms: GRACE_MS,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::fleet::Agent;
+use api::kubernetes::CREDENTIALS_VALID;
 use serde_json::Value;
 
 use super::volume;
@@ -60,10 +61,12 @@ fn prepare(context: &Context, validated: Validated) -> Prepared {
     let Validated { found, outcome } = validated;
     let mut fixed = None;
     let outcome = outcome.map(|Runnable { agent, hub }| {
+        let image = image_of(context, &agent);
         let mut objects = build::agent(&AgentInput {
             namespace: &found.key.namespace,
             owner: &found.owner,
             agent: &agent,
+            image: &image,
             own_image: &context.image,
             hub: &hub,
         });
@@ -121,8 +124,13 @@ async fn update_status(context: &Context, applied: Applied) -> Result<(), Error>
         Ok(agent) => {
             let owner = PodOwner::Agent(agent.name.clone());
             let pods = context.world.pods_of(&found.key.namespace, &owner);
-            let image = agent.image.as_deref().unwrap_or(&context.image);
-            Verdict::of_workload(workload.as_ref(), &pods, image)
+            let image = image_of(context, &agent);
+            let verdict = Verdict::of_workload(workload.as_ref(), &pods, &image);
+            // What its pods ail of comes first: without them nobody needs a credential.
+            match lacking(&found).filter(|_| !verdict.is_problem) {
+                Some(lacking) => Verdict::problem("CredentialsMissing", lacking),
+                None => verdict,
+            }
         }
     };
     let mut status = Status::of(verdict);
@@ -140,6 +148,19 @@ async fn update_status(context: &Context, applied: Applied) -> Result<(), Error>
         .insert("selector".to_owned(), Value::from(selector));
     status::update(context, &found.key, &found.written, status).await?;
     failed
+}
+
+/// What the hub says that it lacks.
+fn lacking(found: &Dereferenced) -> Option<String> {
+    let status = found.written.status();
+    let mut conditions = status["conditions"].as_array()?.iter();
+    let said = conditions.find(|condition| condition["type"] == CREDENTIALS_VALID)?;
+    let message = said["message"].as_str()?.to_owned();
+    (said["status"] == "False").then_some(message)
+}
+
+fn image_of(context: &Context, agent: &Agent) -> String {
+    build::image_of(agent, &context.image, context.image_prefix.as_deref())
 }
 
 /// Its Deployment's, or its StatefulSet's where it keeps a volume.

@@ -71,6 +71,7 @@ fn container(options: &Options) -> Value {
             {"name": "POD_NAMESPACE", "valueFrom": of_pod("metadata.namespace")},
             // What hubs, shims and built-in agents run is this operator's own image.
             {"name": "MAINSTAY_IMAGE", "value": options.image},
+            {"name": "MAINSTAY_IMAGE_PREFIX", "value": options.image_prefix.as_deref().unwrap_or_default()},
         ],
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT},

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use api::kubernetes::{AGENT_LABEL, COMPONENT, TOOL_LABEL};
 
-use crate::build::REGISTRY_LABEL;
+use crate::build::{REGISTRY_LABEL, SOURCE_CONTAINER};
+
+/// The agent's code can't be brought into its pod.
+pub(crate) const SOURCE_UNAVAILABLE: &str = "SourceUnavailable";
 
 /// Whose pod it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,9 +86,21 @@ fn trouble(status: &Value) -> Option<Trouble> {
         .find_map(of_container)
 }
 
+/// What the container that brings the code says at its end is about the code.
+fn is_of_source(container: &Value, ended: &Value) -> bool {
+    container["name"] == SOURCE_CONTAINER && ended["exitCode"].is_i64()
+}
+
 /// A container that waits because of something, or that ended badly and hasn't started since.
 fn of_container(container: &Value) -> Option<Trouble> {
     let waiting = &container["state"]["waiting"];
+    let ended = [&container["state"], &container["lastState"]].map(|state| &state["terminated"]);
+    if let Some(ended) = ended.into_iter().find(|it| is_of_source(container, it)) {
+        return (ended["exitCode"] != 0).then(|| Trouble {
+            reason: SOURCE_UNAVAILABLE.to_owned(),
+            message: told(ended).message.trim().to_owned(),
+        });
+    }
     match waiting["reason"].as_str() {
         None | Some("PodInitializing" | "ContainerCreating") => None,
         Some("CrashLoopBackOff") => {
@@ -124,6 +139,23 @@ mod tests {
             "status": status,
         });
         Pod::read(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_a_source_lacks_is_said_in_its_own_words() {
+        let bringing = |exit: i32, state: Value| {
+            let status = json!({"initContainerStatuses": [{
+                "name": "source", "state": state,
+                "lastState": {"terminated": {"exitCode": exit, "message": "error: no source\n"}}}]});
+            read(status).trouble
+        };
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}});
+        for state in [waiting, json!({"running": {}})] {
+            let trouble = bringing(1, state).unwrap();
+            assert_eq!(trouble.reason, SOURCE_UNAVAILABLE);
+            assert_eq!(trouble.message, "error: no source");
+        }
+        assert_eq!(bringing(0, json!({"running": {}})), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! An object of the five kinds as somebody wrote it, and the status it has.
 
+use api::kubernetes::SOURCE;
 use api::{Document, Kind};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::owned::version;
@@ -15,6 +16,8 @@ pub(crate) struct Written {
     pub(crate) uid: String,
     resource_version: u64,
     pub(crate) generation: i64,
+    /// What its source was sent as, which is no part of the generation.
+    pub(crate) sent: Option<Box<str>>,
     pub(crate) deleting: bool,
     /// Whether its end waits for us.
     pub(crate) is_held: bool,
@@ -37,6 +40,7 @@ impl Written {
                 "name": metadata.name,
                 "namespace": metadata.namespace,
                 "labels": metadata.labels,
+                "annotations": sent(metadata).map(|sent| json!({SOURCE: sent})),
             },
             "spec": object.data["spec"],
         });
@@ -48,6 +52,7 @@ impl Written {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: version(metadata),
             generation: metadata.generation.unwrap_or_default(),
+            sent: sent(metadata).map(Into::into),
             deleting: metadata.deletion_timestamp.is_some(),
             is_held: finalizers.any(|finalizer| finalizer == FINALIZER),
             text: manifest.to_string().into(),
@@ -93,6 +98,11 @@ impl Written {
     pub(crate) fn manifest(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
+}
+
+fn sent(metadata: &ObjectMeta) -> Option<&str> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(SOURCE).map(String::as_str)
 }
 
 fn document(text: &str) -> Document {

@@ -96,6 +96,7 @@ fn run(path: &str, image: String) {
             operator::Options {
                 client: client(path).await,
                 image,
+                image_prefix: None,
                 namespace: operator::install::NAMESPACE.to_owned(),
                 name: format!("operator-it-{}", std::process::id()),
                 listen: "127.0.0.1:0".parse().unwrap(),

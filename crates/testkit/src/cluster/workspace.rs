@@ -23,10 +23,7 @@ impl Workspace {
     /// A new one with nothing in it, once its hub answers.
     #[must_use]
     pub fn start(cluster: &'static Cluster, label: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{label}-{:x}-{number}", std::process::id());
-        let workspace = Self { cluster, name };
+        let workspace = Self::unmade(cluster, label);
         workspace.again();
         workspace
     }
@@ -40,6 +37,15 @@ impl Workspace {
             "spec": { "description": "a test" },
         }));
         self.wait_hub();
+    }
+
+    /// One that a test makes itself; it is removed in the same way.
+    #[must_use]
+    pub fn unmade(cluster: &'static Cluster, label: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{label}-{:x}-{number}", std::process::id());
+        Self { cluster, name }
     }
 
     /// The name of the workspace and of its namespace; also what marks its agents' processes.
@@ -145,7 +151,9 @@ impl Workspace {
         Pod::read(&found.unwrap()).unwrap()
     }
 
-    fn pods_with(&self, selector: &str) -> Vec<Pod> {
+    /// The pods with these labels that aren't ending.
+    #[must_use]
+    pub fn pods_with(&self, selector: &str) -> Vec<Pod> {
         let list = self.get(&["pods", "--selector", selector]);
         let items = list.and_then(|list| list["items"].as_array().cloned());
         items

@@ -7,6 +7,7 @@
 mod admission;
 mod alike;
 mod audit;
+mod condition;
 mod control;
 mod harm;
 mod identity;
@@ -15,5 +16,7 @@ mod many;
 mod move_home;
 mod node;
 mod scale;
+mod source;
 mod sweep;
+mod tool;
 mod world;

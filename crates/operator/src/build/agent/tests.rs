@@ -3,9 +3,13 @@
 use super::*;
 
 fn of(spec: &str) -> Agent {
+    sent_as("", spec)
+}
+
+fn sent_as(annotations: &str, spec: &str) -> Agent {
     let text = format!(
         "apiVersion: mainstay.dev/v1alpha1\nkind: Provider\nmetadata: {{name: openai}}\nspec: {{}}\n---\n\
-         apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {{name: helper}}\nspec:\n{spec}"
+         apiVersion: mainstay.dev/v1alpha1\nkind: Agent\nmetadata: {{name: helper{annotations}}}\nspec:\n{spec}"
     );
     let nowhere = |_: &std::path::Path| Err("no such file".to_owned());
     let unknown = |_: &str, _: &str| None;
@@ -15,16 +19,25 @@ fn of(spec: &str) -> Agent {
     resolved.fleet.agents["helper"].clone()
 }
 
-fn built(spec: &str) -> Vec<Object> {
-    let owner = Owner {
+fn owner() -> Owner {
+    Owner {
         kind: api::Kind::Agent,
         name: "helper".to_owned(),
         uid: "1".to_owned(),
-    };
+    }
+}
+
+fn built(spec: &str) -> Vec<Object> {
+    let owner = owner();
+    built_of(&of(spec), &owner)
+}
+
+fn built_of(of: &Agent, owner: &Owner) -> Vec<Object> {
     agent(&AgentInput {
         namespace: "acme",
-        owner: &owner,
-        agent: &of(spec),
+        owner,
+        agent: of,
+        image: &image_of(of, "mainstay:1", None),
         own_image: "mainstay:1",
         hub: "198.19.0.9:7443",
     })
@@ -148,4 +161,76 @@ fn what_is_asked_for_is_requested_and_the_limit() {
     assert_eq!(resources["limits"]["cpu"], "500m");
     assert_eq!(pod["nodeSelector"], json!({"pool": "gpu"}));
     assert_eq!(pod["tolerations"][2]["key"], "gpu");
+}
+
+const SOURCE: &str = "  models: [openai/gpt-5.1]\n  source: ./agent\n  runtime: {exec: {command: [python3, agent.py]}}\n";
+
+fn with_source(digit: char, spec: &str) -> Value {
+    let hash: String = std::iter::repeat_n(digit, 64).collect();
+    let annotations = format!(", annotations: {{mainstay.dev/source: '{hash}  ./agent'}}");
+    let built = built_of(&sent_as(&annotations, spec), &owner());
+    only(&built, Resource::Deployment)["spec"]["template"].clone()
+}
+
+#[test]
+fn a_source_is_brought_before_the_agent_starts_and_is_not_the_agents_to_change() {
+    let template = with_source('a', SOURCE);
+    let pod = &template["spec"];
+    let bringing = &pod["initContainers"][1];
+    assert_eq!(
+        bringing["command"],
+        json!(["/bin/mainstay", "shim", "--fetch-source"])
+    );
+    let told = bringing["env"][0]["value"].as_str().unwrap();
+    let told: Pod = serde_json::from_str(told).unwrap();
+    assert_eq!(told.source, Some("a".repeat(64)));
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], "python:3.12-slim");
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let mut mounts = mounts.iter();
+    let source = mounts.find(|mount| mount["name"] == "source").unwrap();
+    assert_eq!(
+        *source,
+        json!({"name": "source", "mountPath": "/mainstay/source", "readOnly": true})
+    );
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["name"] == "source"));
+    let without = only(&built(EXEC), Resource::Deployment)["spec"]["template"].to_string();
+    for word in ["fetch-source", "/mainstay/source"] {
+        assert!(!without.contains(word), "{without}");
+    }
+}
+
+#[test]
+fn a_source_that_was_changed_replaces_pods_and_one_that_moved_does_not() {
+    assert_ne!(with_source('a', SOURCE), with_source('b', SOURCE));
+    let sent = |path: &str| {
+        let hash = "c".repeat(64);
+        let annotations = format!(", annotations: {{mainstay.dev/source: '{hash}  {path}'}}");
+        let agent = sent_as(&annotations, &SOURCE.replace("./agent", path));
+        built_of(&agent, &owner())
+    };
+    assert_eq!(sent("./agent"), sent("elsewhere/agent"));
+}
+
+#[test]
+fn only_a_source_of_python_or_node_has_an_image_by_default() {
+    let image = |spec: &str, prefix| {
+        let agent = of(spec);
+        (has_image(&agent), image_of(&agent, "own:1", prefix))
+    };
+    let python = (true, "python:3.12-slim".to_owned());
+    assert_eq!(image(SOURCE, None), python);
+    let near = (true, "registry.example/team/python:3.12-slim".to_owned());
+    assert_eq!(image(SOURCE, Some("registry.example/team/")), near);
+    let node = SOURCE.replace("python3, agent.py", "node, agent.js");
+    assert_eq!(image(&node, None).1, "node:20-slim");
+    let other = SOURCE.replace("python3, agent.py", "./server");
+    assert!(!image(&other, None).0);
+    let named = image(
+        &format!("{SOURCE}  image: mine:2\n"),
+        Some("registry.example"),
+    );
+    assert_eq!(named, (true, "mine:2".to_owned()));
+    assert_eq!(image(BUILTIN, Some("registry.example")).1, "own:1");
 }

@@ -7,6 +7,7 @@ use api::fleet::{Agent, Runtime};
 
 use super::super::refusal;
 use super::{Runnable, Validated};
+use crate::build;
 use crate::dereference::{Dereferenced, Home};
 use crate::verdict::Verdict;
 
@@ -61,7 +62,7 @@ fn unrunnable(agent: &Agent, is_builtin_written: bool) -> Option<Verdict> {
     {
         return Some(Verdict::problem(
             "SourceNotHere",
-            "spec.source names files of another machine: put the code into an image, name that in spec.image, and leave spec.source out",
+            "spec.source names files of another machine: send them with `mainstay -n NAMESPACE apply FILE`, or put the code into an image, name that in spec.image, and leave spec.source out",
         ));
     }
     match (&agent.runtime, &agent.image) {
@@ -69,8 +70,8 @@ fn unrunnable(agent: &Agent, is_builtin_written: bool) -> Option<Verdict> {
             "CommandUnknown",
             "spec.image is there and no command: write what the image runs in spec.runtime.exec.command or spec.runtime.service.command, or spec.runtime.builtin: {} for the built-in loop",
         )),
-        (Runtime::Exec { .. }, None) => Some(no_image("exec")),
-        (Runtime::Service { .. }, None) => Some(no_image("service")),
+        (Runtime::Exec { .. }, None) if !build::has_image(agent) => Some(no_image("exec")),
+        (Runtime::Service { .. }, None) if !build::has_image(agent) => Some(no_image("service")),
         _ => None,
     }
 }
@@ -79,7 +80,7 @@ fn no_image(runtime: &str) -> Verdict {
     Verdict::problem(
         "ImageMissing",
         format!(
-            "spec.image is missing: spec.runtime.{runtime}.command runs in an image on Kubernetes"
+            "spec.image is missing: spec.runtime.{runtime}.command runs in an image on Kubernetes (only python and node with a spec.source have one by default)"
         ),
     )
 }

@@ -40,6 +40,11 @@ fn what_cannot_run_in_a_pod_is_refused_by_its_field() {
         "spec.image",
     );
     check(
+        "source: ./agent, runtime: {exec: {command: [python3, a.py]}}",
+        Some("SourceNotHere"),
+        "mainstay -n NAMESPACE apply",
+    );
+    check(
         "runtime: {service: {command: [a]}}",
         Some("ImageMissing"),
         "spec.image",
