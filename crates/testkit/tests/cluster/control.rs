@@ -128,12 +128,16 @@ fn two_operators_that_are_killed_at_any_moment_make_what_was_written_last() {
     for name in NAMES {
         let pods = workspace.wait_pods(name, 1);
         assert_eq!(pods.len(), 1);
-        let status = until("the agent's status of its last generation", BOUND, || {
-            let agent = workspace.get(&["agent", name])?;
-            let seen = &agent["status"]["observedGeneration"];
-            (*seen == agent["metadata"]["generation"]).then(|| agent["status"].clone())
-        });
-        assert!(is_ready(&status), "{status}");
+        until(
+            "the agent to be ready as it was written last",
+            BOUND,
+            || {
+                let agent = workspace.get(&["agent", name])?;
+                let status = &agent["status"];
+                let is_last = status["observedGeneration"] == agent["metadata"]["generation"];
+                (is_last && is_ready(status)).then_some(())
+            },
+        );
     }
 }
 

@@ -37,7 +37,8 @@ fn who_leaves_and_comes_back_finds_the_data_and_only_the_data() {
     let said = cluster.mainstay(&["kubernetes", "uninstall", "--yes"]);
     let said = said.expect_code(0).stdout;
     let claim = "data-mainstay-hub-0";
-    for data in [claim, "Secret mainstay-hub"] {
+    let key = format!("Secret {}/mainstay-hub", workspace.name());
+    for data in [claim, &key] {
         let stays = said.lines().any(|line| line.contains(data));
         assert!(stays, "{data} isn't named:\n{said}");
     }

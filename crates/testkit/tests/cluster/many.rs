@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::cluster::{Cluster, Pod, Workspace};
+use testkit::cluster::{Cluster, PATIENCE, Pod, Workspace};
 use testkit::{processes, until};
 
 /// Agents of one workspace; each workspace has a hub that follows its own.
@@ -109,7 +109,11 @@ impl Operator {
             "/api/v1/namespaces/mainstay-system/pods/{}:http/proxy/metrics",
             self.pod.name
         );
-        let text = self.cluster.run(&["get", "--raw", &path]);
+        // An API server that has just begun may not reach a pod at once.
+        let text = until("the operator's metrics", PATIENCE, || {
+            let output = self.cluster.kubectl(&["get", "--raw", &path], "");
+            (output.code == 0).then_some(output.stdout)
+        });
         let counts = text
             .lines()
             .filter(|line| line.starts_with("mainstay_operator_writes_total{"))
