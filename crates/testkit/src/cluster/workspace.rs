@@ -105,11 +105,13 @@ impl Workspace {
 
     /// By the command line, for which the kubeconfig's rights are Mainstay's.
     fn owner(&self, endpoint: Endpoint) -> Client {
-        let output = self.cluster.mainstay(&["--namespace", &self.name, "token"]);
-        Client {
-            endpoint,
-            token: output.expect_code(0).stdout.trim().to_owned(),
-        }
+        // After a node was lost an API server may reach its kubelet by a dead connection at first.
+        let token = until("the owner's token", PATIENCE, || {
+            let output = self.cluster.mainstay(&["--namespace", &self.name, "token"]);
+            assert!([0, 6].contains(&output.code), "{output:?}");
+            (output.code == 0).then(|| output.stdout.trim().to_owned())
+        });
+        Client { endpoint, token }
     }
 
     /// Applies manifests to the namespace, as `kubectl apply` does.
