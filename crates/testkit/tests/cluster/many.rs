@@ -106,7 +106,7 @@ impl Operator {
     /// Everything that it wrote, by its own count.
     fn writes(&self) -> u64 {
         let path = format!(
-            "/api/v1/namespaces/mainstay-system/pods/{}:http/proxy/metrics",
+            "/api/v1/namespaces/mainstay-system/pods/{}:8080/proxy/metrics",
             self.pod.name
         );
         // An API server that has just begun may not reach a pod at once.
