@@ -6,13 +6,16 @@ use std::io;
 
 /// Unmaps what is mapped of this program's code and constants, and says how many bytes that was. Of
 /// these, what is needed again comes back from the file at its next use; what was ever written stays.
+///
+/// For a process of one thread: another could put a mapping of its own where the program's file was
+/// mapped a moment ago.
 pub fn let_go_of_program() -> io::Result<u64> {
     let program = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/smaps")?;
     let mut released = 0;
     for found in unwritten(&maps, &program.to_string_lossy()) {
-        // SAFETY: the range is a mapping of a file, cannot be written to, and holds no page of its
-        // own, so each of its pages reads the same after it was dropped.
+        // SAFETY: the range is a mapping of a file, cannot be written to, and has no page of its own
+        // in memory or swapped out, so each of its pages reads the same after it was dropped.
         let advised = unsafe {
             rustix::mm::madvise(
                 std::ptr::with_exposed_provenance_mut(found.start),
@@ -37,6 +40,7 @@ struct Mapping {
 fn unwritten(maps: &str, program: &str) -> Vec<Mapping> {
     let mut found = Vec::new();
     let mut current: Option<Mapping> = None;
+    let mut holds_none = false;
     for line in maps.lines() {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
@@ -44,9 +48,11 @@ fn unwritten(maps: &str, program: &str) -> Vec<Mapping> {
             let kib = words.next().and_then(|text| text.parse::<u64>().ok());
             match (field, kib, &mut current) {
                 ("Rss", Some(kib), Some(mapping)) => mapping.resident = kib * 1024,
-                // Without this line nothing is known, and it stays.
-                ("Anonymous", Some(0), Some(_)) => found.extend(current.take()),
-                ("Anonymous", ..) => current = None,
+                // Without both lines nothing is known, and it stays: a page of its own is in one of them,
+                // where the loader's relocations were swapped out too.
+                ("Anonymous", Some(0), Some(_)) => holds_none = true,
+                ("Swap", Some(0), Some(_)) if holds_none => found.extend(current.take()),
+                ("Anonymous" | "Swap", ..) => current = None,
                 _ => {}
             }
             continue;
@@ -56,6 +62,7 @@ fn unwritten(maps: &str, program: &str) -> Vec<Mapping> {
         let is_candidate =
             path == program && permissions.starts_with('r') && !permissions.contains('w');
         current = range(first).filter(|_| is_candidate);
+        holds_none = false;
     }
     found
 }
@@ -81,21 +88,37 @@ mod tests {
 1000-3000 r--p 00000000 fe:00 12 /bin/it
 Rss:                   8 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 3000-6000 r-xp 00002000 fe:00 12 /bin/it
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 6000-7000 r--p 00005000 fe:00 12 /bin/it
 Rss:                   4 kB
 Anonymous:             4 kB
+Swap:                  0 kB
 7000-8000 rw-p 00006000 fe:00 12 /bin/it
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 8000-9000 r-xp 00000000 fe:00 13 /lib/other
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 9000-a000 r-xp 00000000 00:00 0 [vdso]
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
+a000-b000 r--p 00009000 fe:00 12 /bin/it
+Rss:                   0 kB
+Anonymous:             0 kB
+Swap:                  4 kB
+b000-c000 r--p 0000a000 fe:00 12 /bin/it
+Rss:                   4 kB
+Anonymous:             0 kB
+c000-d000 r--p 0000b000 fe:00 12 /bin/it
+Rss:                   4 kB
+Swap:                  0 kB
 ";
         let mapping = |start, bytes, resident| Mapping {
             start,
