@@ -5,6 +5,7 @@
 //! A test gets a workspace of its own and removes it. Where no cluster is handed over, a test says
 //! in one line that it's left out.
 
+mod operator;
 mod pod;
 mod workspace;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::cli::{self, Output};
 
+pub use operator::{OPERATOR, Operators};
 pub use pod::Pod;
 pub use workspace::Workspace;
 
@@ -78,7 +80,7 @@ impl Cluster {
             "rollout",
             "status",
             "deployment/mainstay-operator",
-            "--namespace=mainstay-system",
+            OPERATOR,
             "--timeout=120s",
         ]);
     }
@@ -92,14 +94,12 @@ impl Cluster {
         self.xtask.is_some()
     }
 
-    /// Takes something from a node: `power`, `cable`, `kubelet` or `containerd`.
-    pub fn fail(&self, node: &str, loss: &str) {
+    /// Takes something from a node (`power`, `cable`, `kubelet` or `containerd`) or from
+    /// `control-plane` (`api-server`), until what is returned is dropped.
+    pub fn fail(&self, node: &str, loss: &str) -> Failed<'_> {
+        let failed = Failed(self);
         self.xtask(&["fail", node, "--loss", loss]);
-    }
-
-    /// Gives every node back what it lost.
-    pub fn mend(&self) {
-        self.xtask(&["up"]);
+        failed
     }
 
     fn xtask(&self, arguments: &[&str]) {
@@ -147,4 +147,38 @@ impl Cluster {
         let output = self.kubectl(&arguments, "");
         (output.code == 0).then(|| output.json())
     }
+
+    /// The manifest of the smallest agent: it answers with Mainstay's version and asks nobody.
+    /// `more` is a further line of its spec.
+    #[must_use]
+    pub fn teller(&self, name: &str, more: &str) -> String {
+        format!(
+            "apiVersion: mainstay.dev/v1alpha1
+kind: Agent
+metadata: {{name: {name}}}
+spec:
+  image: {}
+  runtime: {{exec: {{command: [/bin/mainstay, --version]}}}}
+  {more}
+",
+            self.image
+        )
+    }
+}
+
+/// What was taken from the cluster is given back when this is dropped.
+#[must_use]
+pub struct Failed<'a>(&'a Cluster);
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        self.0.xtask(&["up"]);
+    }
+}
+
+/// An object's condition of that type, once its status has one.
+#[must_use]
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = object["status"]["conditions"].as_array()?.iter();
+    conditions.find(|condition| condition["type"] == kind)
 }

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::condition;
 use crate::processes;
 
 /// What matters of a pod.
@@ -31,12 +32,6 @@ impl Pod {
             return None;
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let conditions = pod["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let is_ready =
-            |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
         let containers = pod["status"]["containerStatuses"].as_array().cloned();
         let restarts = containers.unwrap_or_default().into_iter();
         Some(Self {
@@ -44,7 +39,7 @@ impl Pod {
             uid: text(&pod["metadata"]["uid"]),
             node: text(&pod["spec"]["nodeName"]),
             address: text(&pod["status"]["podIP"]),
-            ready: conditions.iter().any(is_ready),
+            ready: condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True"),
             restarts: restarts
                 .filter_map(|one| one["restartCount"].as_u64())
                 .sum(),
@@ -60,5 +55,11 @@ impl Pod {
             cgroup.contains(&self.uid) && running.is_ok_and(|path| path.ends_with(program))
         };
         processes::all().filter(|pid| is_ours(*pid)).collect()
+    }
+
+    /// Kills all of these; returns how many there were.
+    pub fn kill(&self, program: &str) -> usize {
+        let running = self.processes(program).into_iter();
+        running.filter(|pid| processes::kill(*pid)).count()
     }
 }

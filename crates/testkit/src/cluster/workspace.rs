@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Cluster, PATIENCE, Pod};
+use super::{Cluster, OPERATOR, PATIENCE, Pod};
 use crate::http::{Endpoint, Request};
 use crate::processes::{self, AgentProcess};
 use crate::{Client, until};
@@ -153,6 +153,14 @@ impl Workspace {
         Pod::read(&found.unwrap()).unwrap()
     }
 
+    /// The hub's process, if one runs. The container's first process starts it again; the last
+    /// one is the hub.
+    #[must_use]
+    pub fn hub_process(&self) -> Option<i32> {
+        let found = self.get(&["pod", &format!("{HUB}-0")])?;
+        Pod::read(&found)?.processes("bin/mainstay").pop()
+    }
+
     /// The pods with these labels that aren't ending.
     #[must_use]
     pub fn pods_with(&self, selector: &str) -> Vec<Pod> {
@@ -215,7 +223,7 @@ impl Workspace {
                 "logs",
                 "deployment/mainstay-operator",
                 "--tail=40",
-                "--namespace=mainstay-system",
+                OPERATOR,
             ],
         ] {
             let output = self.cluster.kubectl(arguments, "");

@@ -1,7 +1,7 @@
 //! What is wrong with an object is said before it is written, and after it by its status where
 //! nobody could be asked.
 
-use testkit::cluster::{Cluster, Workspace};
+use testkit::cluster::{Cluster, Workspace, condition};
 use testkit::until;
 
 use crate::world::BOUND;
@@ -26,25 +26,6 @@ spec: {models: [later/gpt-5.1], instructions: You answer., tools: [later/search]
 ";
 const SAID: &str = "`inputSchema` needs `type: object`";
 
-/// The operator is there again however the test ends.
-struct Back(&'static Cluster);
-
-impl Drop for Back {
-    fn drop(&mut self) {
-        self.0.run(&scaled("--replicas=1"));
-    }
-}
-
-fn scaled(replicas: &'static str) -> [&'static str; 5] {
-    [
-        "scale",
-        "deployment/mainstay-operator",
-        "--namespace=mainstay-system",
-        replicas,
-        "--timeout=60s",
-    ]
-}
-
 #[test]
 fn what_nothing_could_run_is_refused_and_an_operator_that_is_away_holds_nobody_up() {
     let Some(cluster) = Cluster::find("admission") else {
@@ -57,25 +38,17 @@ fn what_nothing_could_run_is_refused_and_an_operator_that_is_away_holds_nobody_u
     let refused = until("somebody to be asked", BOUND, || {
         let dry = ["apply", "--dry-run=server", "--filename=-", &namespace];
         let refused = cluster.kubectl(&dry, WRONG);
-        (refused.code != 0).then_some(refused)
+        (refused.code != 0 && refused.stderr.contains(SAID)).then_some(refused)
     });
-    assert!(refused.stderr.contains(SAID), "{}", refused.stderr);
     assert_ne!(apply(WRONG).code, 0);
     let _early = apply(EARLY).expect_code(0);
-    let back = Back(cluster);
-    cluster.run(&scaled("--replicas=0"));
-    until("the operator's end", BOUND, || {
-        let pods = ["pods", "--namespace=mainstay-system"];
-        let pods = cluster.get(&pods)?;
-        pods["items"].as_array()?.is_empty().then_some(())
-    });
+    let none = cluster.operate(0);
     let _accepted = apply(WRONG).expect_code(0);
-    drop(back);
+    drop(none);
     // The same words, without the webhook's own.
     let said = until("its status", BOUND, || {
         let registry = workspace.get(&["toolregistry", "desk"])?;
-        let conditions = registry["status"]["conditions"].as_array()?.clone();
-        let ready = conditions.into_iter().find(|it| it["type"] == "Ready")?;
+        let ready = condition(&registry, "Ready")?;
         (ready["reason"] == "Invalid").then(|| ready["message"].as_str().unwrap().to_owned())
     });
     assert!(refused.stderr.contains(&said), "{said}\n{}", refused.stderr);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use testkit::cluster::{Cluster, PATIENCE, Workspace};
+use testkit::cluster::{Cluster, PATIENCE, Workspace, condition};
 use testkit::http::Request;
 use testkit::until;
 
@@ -25,8 +25,6 @@ discovery.k8s.io/endpointslices kubernetes get,list,watch
 rbac.authorization.k8s.io/rolebindings - create,get,patch
 rbac.authorization.k8s.io/clusterroles mainstay-operator-in-workspace bind
 rbac.authorization.k8s.io/clusterroles,clusterrolebindings - create,delete,get,patch
-authentication.k8s.io/tokenreviews - create
-admissionregistration.k8s.io/validatingadmissionpolicies,validatingadmissionpolicybindings mainstay-clients get
 authentication.k8s.io/tokenreviews - create
 admissionregistration.k8s.io/validatingadmissionpolicies,validatingadmissionpolicybindings mainstay-clients get
 url /.well-known/openid-configuration,/openid/v1/jwks get
@@ -51,8 +49,6 @@ coordination.k8s.io/leases - create,get,patch,update
 const HUB_EVERYWHERE: &str = "\
 mainstay.dev/workspaces NS get,list,watch
 mainstay.dev/workspaces/status NS patch
-authentication.k8s.io/tokenreviews - create
-admissionregistration.k8s.io/validatingadmissionpolicies,validatingadmissionpolicybindings mainstay-clients get
 authentication.k8s.io/tokenreviews - create
 admissionregistration.k8s.io/validatingadmissionpolicies,validatingadmissionpolicybindings mainstay-clients get
 url /.well-known/openid-configuration,/openid/v1/jwks get
@@ -219,14 +215,12 @@ fn where_nothing_enforces_policies_the_workspace_says_so_and_what_to_do() {
     if !cluster.is_ours("isolation") {
         return;
     }
-    let condition = until("what the network enforces is known", PATIENCE, || {
+    let found = until("what the network enforces is known", PATIENCE, || {
         let workspace = cluster.get(&["workspace", name])?;
-        let conditions = workspace["status"]["conditions"].as_array()?.clone();
-        let mut found = conditions.into_iter();
-        found.find(|it| it["type"] == "IsolationUnenforced")
+        condition(&workspace, "IsolationUnenforced").cloned()
     });
-    assert_eq!(condition["status"], "True", "{condition}");
-    let message = condition["message"].as_str().unwrap();
+    assert_eq!(found["status"], "True", "{found}");
+    let message = found["message"].as_str().unwrap();
     assert!(message.contains("network plugin"), "{message}");
     // Whatever else is not ready in this cluster is no matter here.
     let status = cluster.mainstay(&["kubernetes", "status"]).stdout;
@@ -311,7 +305,7 @@ fn kinds_of_others_are_used_while_they_are_there() {
     let input = "3 of it";
     let id = submit(&scene.client, TALKER, input);
     completed(&scene.client, &id, input);
-    let mut defined = Defined(cluster, names.to_vec());
+    let defined = Defined(cluster, names.to_vec());
     for (group, version, kind, plural) in kinds {
         let text = definition(group, version, kind, plural).to_string();
         let _ = cluster
@@ -359,10 +353,7 @@ fn kinds_of_others_are_used_while_they_are_there() {
         workspace.get(&["prometheusrule.monitoring.coreos.com", "mainstay-hub"])
     });
     // The kinds go, and nothing minds.
-    drop(std::mem::replace(
-        &mut defined,
-        Defined(cluster, Vec::new()),
-    ));
+    drop(defined);
     let id = submit(&scene.client, TALKER, "2 of it");
     completed(&scene.client, &id, "2 of it");
     until("no token for a monitor that is gone", PATIENCE, || {
@@ -372,7 +363,6 @@ fn kinds_of_others_are_used_while_they_are_there() {
             .then_some(())
     });
     let state = cluster.get(&["workspace", workspace.name()]).unwrap();
-    let conditions = state["status"]["conditions"].as_array().unwrap();
-    let ready = conditions.iter().find(|it| it["type"] == "Ready").unwrap();
+    let ready = condition(&state, "Ready").unwrap();
     assert_eq!(ready["status"], "True", "{ready}");
 }

@@ -1,22 +1,15 @@
 //! What can't run says so, in its object's condition and in an Event, with what to do about it.
 
-use serde_json::Value;
-use testkit::cluster::{Cluster, PATIENCE, Workspace};
+use testkit::cluster::{Cluster, PATIENCE, Workspace, condition};
 use testkit::until;
 
 /// Waits until an agent's condition has this reason; says it.
-fn condition(workspace: &Workspace, agent: &str, kind: &str, reason: &str) -> String {
-    let found = until_said(workspace, agent, kind, reason);
-    found["message"].as_str().unwrap_or_default().to_owned()
-}
-
-fn until_said(workspace: &Workspace, agent: &str, kind: &str, reason: &str) -> Value {
+fn said(workspace: &Workspace, agent: &str, kind: &str, reason: &str) -> String {
     let what = format!("{kind} of {agent} with {reason}");
     until(&what, PATIENCE, || {
         let object = workspace.get(&["agent", agent])?;
-        let conditions = object["status"]["conditions"].as_array()?.clone();
-        let mut conditions = conditions.into_iter();
-        conditions.find(|it| it["type"] == kind && it["reason"] == reason)
+        let found = condition(&object, kind).filter(|it| it["reason"] == reason)?;
+        Some(found["message"].as_str().unwrap_or_default().to_owned())
     })
 }
 
@@ -71,7 +64,7 @@ spec: {type: openai, baseUrl: \"http://127.0.0.1:9\"}
 ";
     workspace.apply(&format!("{provider}---\n{}", all.join("---\n")));
     let says = |agent: &str, reason: &str, words: &[&str]| {
-        let message = condition(&workspace, agent, "Ready", reason);
+        let message = said(&workspace, agent, "Ready", reason);
         let told = event(&workspace, agent, reason);
         for word in words {
             assert!(message.contains(word), "{agent}: {message}");
@@ -83,7 +76,7 @@ spec: {type: openai, baseUrl: \"http://127.0.0.1:9\"}
     says(
         "wrong",
         "Crashing",
-        &["no program /bin/none", "mainstay logs"],
+        &["no program /bin/none", "kubectl logs"],
     );
     says(
         "elsewhere",
@@ -104,10 +97,10 @@ spec: {type: openai, baseUrl: \"http://127.0.0.1:9\"}
         "none",
         "--from-literal=token=t",
     ]);
-    let _ = condition(&workspace, "poor", "Ready", "Running");
-    let _ = condition(&workspace, "grown", "Ready", "Running");
+    let _ = said(&workspace, "poor", "Ready", "Running");
+    let _ = said(&workspace, "grown", "Ready", "Running");
     workspace.apply(&all[5].replace("16Mi", "32Mi"));
-    let fixed = condition(&workspace, "grown", "VolumeSizeFixed", "Immutable");
+    let fixed = said(&workspace, "grown", "VolumeSizeFixed", "Immutable");
     assert!(fixed.contains("spec.volume.size says 32Mi"), "{fixed}");
 }
 
@@ -137,8 +130,8 @@ spec: {{quota: {{memory: 640Mi}}}}
         "large",
         &format!("{{{runs}, resources: {{memory: 4Gi}}}}"),
     ));
-    let said = condition(&workspace, "large", "Ready", "QuotaExceeded");
-    assert!(said.contains("spec.quota"), "{said}");
+    let message = said(&workspace, "large", "Ready", "QuotaExceeded");
+    assert!(message.contains("spec.quota"), "{message}");
     let told = event(&workspace, "large", "QuotaExceeded");
     assert!(told.contains("spec.resources"), "{told}");
 }

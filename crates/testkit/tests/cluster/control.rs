@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use testkit::cluster::{Cluster, PATIENCE, Pod, Workspace};
+use testkit::cluster::{Cluster, OPERATOR, PATIENCE, Workspace, condition};
 use testkit::random::Random;
 use testkit::{processes, until};
 
@@ -14,15 +13,6 @@ use crate::world::{BOUND, TALKER, WORKER, completed, submit};
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long an operator lives before it's killed, at most: longer than a round of changes takes.
 const LIFE_MS: u64 = 900;
-
-/// Mends the control plane however the test ends.
-struct Mended(&'static Cluster);
-
-impl Drop for Mended {
-    fn drop(&mut self) {
-        self.0.mend();
-    }
-}
 
 #[test]
 fn tasks_do_not_mind_a_minute_without_the_api_server() {
@@ -34,8 +24,7 @@ fn tasks_do_not_mind_a_minute_without_the_api_server() {
         return;
     }
     let hub = scene.workspace.hub_pod();
-    let mended = Mended(cluster);
-    cluster.fail("control-plane", "api-server");
+    let failed = cluster.fail("control-plane", "api-server");
     let away = Instant::now();
     let mut number = 0;
     while away.elapsed() < MINUTE {
@@ -47,9 +36,7 @@ fn tasks_do_not_mind_a_minute_without_the_api_server() {
             // One of three loses its process, and the third one the hub.
             let is_hubs = number == 3 && agent == WORKER;
             if is_hubs {
-                for process in hub.processes("bin/mainstay") {
-                    processes::kill(process);
-                }
+                assert_ne!(hub.kill("bin/mainstay"), 0);
             } else if number % 3 == 1 {
                 assert!(processes::kill(scene.workspace.agent_of(&id).pid));
             }
@@ -60,7 +47,7 @@ fn tasks_do_not_mind_a_minute_without_the_api_server() {
         }
     }
     assert!(number >= 3, "{number} rounds in a minute");
-    drop(mended);
+    drop(failed);
     // What is written now is followed, by the operator and by the hub.
     until("the API server to be back", PATIENCE, || {
         let output = cluster.kubectl(&["get", "--raw", "/readyz"], "");
@@ -82,10 +69,9 @@ fn two_operators_that_are_killed_at_any_moment_make_what_was_written_last() {
         return;
     };
     let workspace = Workspace::start(cluster, "killed");
-    let _one = One(cluster);
-    operators(cluster, 2);
+    let _two = cluster.operate(2);
     let mut random = Random::announced("the operators' deaths");
-    let rounds = 6;
+    let (rounds, mut killed) = (6, 0);
     for round in 1..=rounds {
         workspace.apply(&manifests(cluster, round));
         // Recreated under its name, and changed at once.
@@ -102,15 +88,14 @@ fn two_operators_that_are_killed_at_any_moment_make_what_was_written_last() {
             (begun.elapsed() >= life).then_some(())
         });
         // The one that leads is one of these; where it isn't, the next round has another chance.
-        let pods = pods(cluster);
-        let victim = random.choose(&pods);
-        for process in victim.processes("bin/mainstay") {
-            processes::kill(process);
-        }
+        let operators = cluster.operators();
+        let victim = random.choose(&operators);
+        killed += victim.kill("bin/mainstay");
         // Another pod at once, which waits for no back-off.
         let delete = ["delete", "pod", &victim.name, "--grace-period=0", "--force"];
-        let _ = cluster.kubectl(&[&delete[..], &[NAMESPACE]].concat(), "");
+        let _ = cluster.kubectl(&[&delete[..], &[OPERATOR]].concat(), "");
     }
+    assert_ne!(killed, 0, "no operator was killed");
     workspace.kubectl(&["delete", "agent", "again", "--ignore-not-found"]);
     workspace.apply(&manifests(cluster, rounds + 1));
     let marks = format!("round-{}", rounds + 1);
@@ -126,75 +111,24 @@ fn two_operators_that_are_killed_at_any_moment_make_what_was_written_last() {
         (is_last && names == NAMES).then_some(())
     });
     for name in NAMES {
-        let pods = workspace.wait_pods(name, 1);
-        assert_eq!(pods.len(), 1);
+        let _ = workspace.wait_pods(name, 1);
         until(
             "the agent to be ready as it was written last",
             BOUND,
             || {
                 let agent = workspace.get(&["agent", name])?;
-                let status = &agent["status"];
-                let is_last = status["observedGeneration"] == agent["metadata"]["generation"];
-                (is_last && is_ready(status)).then_some(())
+                let seen = &agent["status"]["observedGeneration"];
+                let is_ready = condition(&agent, "Ready")?["status"] == "True";
+                (is_ready && *seen == agent["metadata"]["generation"]).then_some(())
             },
         );
     }
 }
 
-const NAMESPACE: &str = "--namespace=mainstay-system";
 const NAMES: [&str; 4] = ["again", "one", "three", "two"];
 
-fn is_ready(status: &Value) -> bool {
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    conditions
-        .iter()
-        .any(|one| one["type"] == "Ready" && one["status"] == "True")
-}
-
 fn manifests(cluster: &Cluster, round: u32) -> String {
-    let agent = |name: &&str| {
-        format!(
-            "apiVersion: mainstay.dev/v1alpha1
-kind: Agent
-metadata: {{name: {name}}}
-spec:
-  image: {}
-  runtime: {{exec: {{command: [/bin/mainstay, --version]}}}}
-  env: {{ROUND: round-{round}}}
-",
-            cluster.image
-        )
-    };
-    NAMES.iter().map(agent).collect::<Vec<_>>().join("---\n")
-}
-
-/// So many operators, all of them ready.
-fn operators(cluster: &Cluster, number: usize) {
-    let replicas = format!("--replicas={number}");
-    cluster.run(&[
-        "scale",
-        "deployment/mainstay-operator",
-        &replicas,
-        NAMESPACE,
-    ]);
-    until("the operators", PATIENCE, || {
-        let pods = pods(cluster);
-        (pods.len() == number && pods.iter().all(|pod| pod.ready)).then_some(())
-    });
-}
-
-fn pods(cluster: &Cluster) -> Vec<Pod> {
-    let selector = "--selector=app.kubernetes.io/name=mainstay-operator";
-    let list = cluster.get(&["pods", NAMESPACE, selector]).unwrap();
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    items.iter().filter_map(Pod::read).collect()
-}
-
-/// One operator again, however the test ends.
-struct One(&'static Cluster);
-
-impl Drop for One {
-    fn drop(&mut self) {
-        operators(self.0, 1);
-    }
+    let mark = format!("env: {{ROUND: round-{round}}}");
+    let agents = NAMES.map(|name| cluster.teller(name, &mark));
+    agents.join("---\n")
 }

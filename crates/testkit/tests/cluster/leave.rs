@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use serde_json::Value;
-use testkit::cluster::{Cluster, Pod, Workspace};
+use testkit::cluster::{Cluster, OPERATOR, Pod, Workspace};
 use testkit::until;
 
 use crate::world::{BOUND, TALKER, World, completed, submit};
 
-const OPERATOR: &str = "--namespace=mainstay-system";
 const RELEASE: &str = "mainstay";
 
 #[test]

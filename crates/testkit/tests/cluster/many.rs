@@ -35,15 +35,9 @@ fn every_agent_is_made_once_and_then_nothing_is_written() {
     }
     let applied = begun.elapsed();
     let deployments = |workspace: &Workspace| {
-        let names = [
-            "deployments",
-            "--output=name",
-            "--selector=mainstay.dev/agent",
-        ];
-        workspace
-            .kubectl(&[&["get"][..], &names].concat())
-            .lines()
-            .count()
+        let selector = "--selector=mainstay.dev/agent";
+        let names = workspace.kubectl(&["get", "deployments", "--output=name", selector]);
+        names.lines().count()
     };
     until("every agent has its Deployment", bound, || {
         let made: usize = workspaces.iter().map(deployments).sum();
@@ -88,7 +82,7 @@ spec:
     (0..number).map(agent).collect::<Vec<_>>().join("---\n")
 }
 
-/// The operator that leads.
+/// The one operator, which leads.
 struct Operator {
     cluster: &'static Cluster,
     pod: Pod,
@@ -96,10 +90,10 @@ struct Operator {
 
 impl Operator {
     fn find(cluster: &'static Cluster) -> Self {
-        let selector = "--selector=app.kubernetes.io/name=mainstay-operator";
-        let list = cluster.get(&["pods", "--namespace=mainstay-system", selector]);
-        let list = list.unwrap()["items"].as_array().cloned().unwrap();
-        let pod = list.iter().find_map(Pod::read).unwrap();
+        let pod = until("one operator", PATIENCE, || {
+            let [pod] = <[Pod; 1]>::try_from(cluster.operators()).ok()?;
+            pod.ready.then_some(pod)
+        });
         Self { cluster, pod }
     }
 

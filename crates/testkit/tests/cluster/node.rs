@@ -12,15 +12,6 @@ use crate::world::{BOUND, WORKER, World, completed, submit};
 /// From the loss to the next model call of the task.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Mends the nodes however the test ends.
-struct Mended(&'static Cluster);
-
-impl Drop for Mended {
-    fn drop(&mut self) {
-        self.0.mend();
-    }
-}
-
 fn task_goes_on_after(loss: &str) -> Option<Value> {
     let name = format!("a lost node ({loss})");
     let cluster = Cluster::find(&name).filter(|cluster| cluster.is_ours(&name))?;
@@ -49,9 +40,8 @@ fn task_goes_on_after(loss: &str) -> Option<Value> {
         let answer = client.request("POST", &cancel).send().unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    let _mended = Mended(cluster);
     let started = Instant::now();
-    cluster.fail(&lost.node, loss);
+    let _failed = cluster.fail(&lost.node, loss);
     // What comes from now on comes from the other node, or never left.
     let at_loss = world.provider.calls_of(input).len();
     until("the task's next model call", BOUND, || {

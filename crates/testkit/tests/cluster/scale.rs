@@ -13,17 +13,8 @@ fn an_agent_without_a_pod_is_woken_by_a_task_and_leaves_when_it_has_none() {
         return;
     };
     let workspace = Workspace::start(cluster, "zero");
-    workspace.apply(&format!(
-        "apiVersion: mainstay.dev/v1alpha1
-kind: Agent
-metadata: {{name: {TELLER}}}
-spec:
-  image: {}
-  runtime: {{exec: {{command: [/bin/mainstay, --version]}}}}
-  scale: {{min: 0, max: 3, idleAfter: 2s}}
-",
-        cluster.image
-    ));
+    let scale = "scale: {min: 0, max: 3, idleAfter: 2s}";
+    workspace.apply(&cluster.teller(TELLER, scale));
     let client = workspace.client();
     let is_empty = || workspace.pods(TELLER).is_empty().then_some(());
     until("the agent has no pod", BOUND, || {

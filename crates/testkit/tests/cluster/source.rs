@@ -104,9 +104,7 @@ spec: {{description: {label}}}
 
     /// The hub's process, and where its artifacts are as this machine sees them.
     fn hub(&self) -> Option<(i32, PathBuf)> {
-        let found = self.workspace.get(&["pod", "mainstay-hub-0"])?;
-        // The container's first process starts the hub again; the last one is the hub.
-        let hub = Pod::read(&found)?.processes("bin/mainstay").pop()?;
+        let hub = self.workspace.hub_process()?;
         let root = format!("/proc/{hub}/root/var/lib/mainstay/artifacts");
         Some((hub, root.into()))
     }

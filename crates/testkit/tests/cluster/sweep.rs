@@ -41,9 +41,8 @@ impl Deaths {
     fn draw(&mut self, scene: &Scene, random: &mut Random) {
         let drawn = random.below(10);
         if drawn < HUBS {
-            // The container's first process starts the hub again; the last one is the hub.
-            let hub = scene.workspace.hub_pod().processes("bin/mainstay");
-            self.hubs += usize::from(hub.into_iter().next_back().is_some_and(processes::kill));
+            let hub = scene.workspace.hub_process();
+            self.hubs += usize::from(hub.is_some_and(processes::kill));
         } else if (HUBS..HUBS + PODS).contains(&drawn) {
             let agent: &&str = random.choose(&[TALKER, WORKER]);
             let pods = scene.workspace.pods(agent);
