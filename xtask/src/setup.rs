@@ -1,5 +1,6 @@
-//! `cargo xtask setup`: the Debian packages that the testbed's nodes and the store's tests need. As root it installs
-//! those that are missing; otherwise it says what it would install and changes nothing.
+//! `cargo xtask setup`: the Debian packages that the testbed's nodes and the store's tests need. As
+//! root it installs those that are missing; otherwise it says what it would install and changes
+//! nothing.
 
 use std::process::{Command, Stdio};
 

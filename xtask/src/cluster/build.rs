@@ -89,7 +89,7 @@ pub fn build(layout: &Layout) -> Result<()> {
     stages(layout)?;
     pause(layout)?;
     for name in IMAGES {
-        image(layout, name)?;
+        image(layout, name, &[name])?;
     }
     Ok(())
 }
@@ -133,7 +133,7 @@ impl Program {
 }
 
 /// Go, with its caches beside what is built, so that whoever keeps that folder keeps them.
-pub(super) fn go(layout: &Layout) -> Result<Command> {
+fn go(layout: &Layout) -> Result<Command> {
     missing::for_go()?;
     let mut go = Command::new("go");
     go.env("GOCACHE", layout.go("build"))
@@ -162,10 +162,7 @@ fn stages(layout: &Layout) -> Result<()> {
     let folder = module("kwok");
     let to = layout.program("kwok-stages.yaml");
     once(&to, &fingerprint(&folder, "stages")?, || {
-        let mut list = go(layout)?;
-        list.args(["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
-            .current_dir(&folder);
-        let source = PathBuf::from(crate::run::read(&mut list)?.trim()).join("kustomize/stage");
+        let source = required(layout, &folder, "sigs.k8s.io/kwok")?.join("kustomize/stage");
         let mut text = String::new();
         for part in ["node/fast", "node/heartbeat-with-lease", "pod/fast"] {
             for file in sorted(&source.join(part))? {
@@ -193,18 +190,34 @@ fn pause(layout: &Layout) -> Result<()> {
     })
 }
 
-fn image(layout: &Layout, name: &str) -> Result<()> {
-    let program = layout.program(name);
+/// An image of these programs, called like the one that it begins with.
+pub(super) fn image(layout: &Layout, name: &str, programs: &[&str]) -> Result<()> {
     let to = layout.image(name);
-    let made_from = fs::read_to_string(stamp(&program))? + &SOURCES.concat();
+    let mut made_from = String::new();
+    for program in programs {
+        made_from += &fs::read_to_string(stamp(&layout.program(program)))?;
+    }
+    made_from += &SOURCES.concat();
     once(&to, &hex(made_from.as_bytes()), || {
+        let file = |program: &&str| {
+            let content = Content::Program(layout.program(program));
+            ((*program).to_owned(), content)
+        };
         let image = Image {
             name: image_name(name),
             entrypoint: vec![format!("/{name}")],
-            files: vec![(name.to_owned(), Content::Program(program.clone()))],
+            files: programs.iter().map(file).collect(),
         };
         image.write(&to)
     })
+}
+
+/// Where Go has the files of a module that ours requires.
+pub(super) fn required(layout: &Layout, folder: &Path, module: &str) -> Result<PathBuf> {
+    let mut list = go(layout)?;
+    list.args(["list", "-m", "-f", "{{.Dir}}", module])
+        .current_dir(folder);
+    Ok(crate::run::read(&mut list)?.trim().into())
 }
 
 /// Makes a file unless it was made from the same before.

@@ -1,5 +1,5 @@
 //! KEDA for the test of agents that it scales: its operator and its metrics server from its module,
-//! in one image, and its own manifest. Only built when asked for; where it is built, the test runs.
+//! in one image, and its own manifest. Only built when asked for; where it is built, tests get it.
 //!
 //! Its admission webhook is left out: it refuses mistakes of people, and none writes here.
 
@@ -9,11 +9,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::build::{self, Program, fingerprint, go, image_name, module, once, stamp};
+use super::build::{self, Program, fingerprint, image_name, module, once, required, stamp};
 use super::layout::{Layout, NODES};
 use super::node;
 use super::record::Cluster;
-use crate::image::{Content, Image, SOURCES, hex};
 
 const MODULE: &str = "keda";
 const REQUIRED: &str = "github.com/kedacore/keda/v2";
@@ -56,23 +55,7 @@ pub fn build(layout: &Layout) -> Result<()> {
         program.build(layout)?;
     }
     manifest(layout)?;
-    let to = layout.image(MODULE);
-    let mut made_from = SOURCES.concat();
-    for program in &PROGRAMS {
-        made_from += &fs::read_to_string(stamp(&layout.program(program.name)))?;
-    }
-    once(&to, &hex(made_from.as_bytes()), || {
-        let file = |program: &Program| {
-            let content = Content::Program(layout.program(program.name));
-            (program.name.to_owned(), content)
-        };
-        let image = Image {
-            name: image_name(MODULE),
-            entrypoint: vec!["/keda".to_owned()],
-            files: PROGRAMS.iter().map(file).collect(),
-        };
-        image.write(&to)
-    })
+    build::image(layout, MODULE, &PROGRAMS.map(|program| program.name))
 }
 
 /// What is applied to have it, once its image is in every node; nothing where it isn't built.
@@ -98,10 +81,7 @@ fn manifest(layout: &Layout) -> Result<()> {
     let to = layout.program(MANIFEST);
     let source = include_str!("keda.rs");
     once(&to, &fingerprint(&folder, source)?, || {
-        let mut list = go(layout)?;
-        list.args(["list", "-m", "-f", "{{.Dir}}", REQUIRED])
-            .current_dir(&folder);
-        let source = PathBuf::from(crate::run::read(&mut list)?.trim());
+        let source = required(layout, &folder, REQUIRED)?;
         let mut kustomize = Command::new(layout.program("kubernetes"));
         kustomize
             .args(["kubectl", "kustomize"])
